@@ -1,0 +1,93 @@
+"""Files that are either whole or absent: atomic writes, hashes, and plain words for disk errors."""
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fap_lib.errors import KitError
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space and run the same command again",
+    errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
+    errno.EACCES: "there is no permission to write; choose another folder or change its owner",
+    errno.EPERM: "there is no permission to write; choose another folder or change its owner",
+    errno.EROFS: "the file system is read-only; choose another folder",
+}
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a missing permission under `path` into a `KitError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _ADVICE:
+            raise KitError(f"cannot write {path}: {_ADVICE[error.errno]}.") from error
+        raise
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it replaces `path`, on failure it is removed.
+
+    The content reaches the disk before the name does, so a crash leaves the old file or the new one.
+
+    Raises:
+        KitError: the disk is full or the folder is not writable.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        # mkstemp makes the file private; give it the permissions a plain open() would have given.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically, in UTF-8."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` to `path` atomically, as indented JSON (no NaN or infinity)."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Read the JSON file `path`; `what` names it in the message.
+
+    Raises:
+        KitError: the file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise KitError(f"there is no {what} at {path}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise KitError(f"the {what} {path} cannot be read ({error}).") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise KitError(f"the {what} {path} is not valid JSON ({error.msg}, {where}).") from error
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of the file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

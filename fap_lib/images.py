@@ -1,0 +1,74 @@
+"""Images and masks from disk to arrays, resized as the official code resizes them."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from fap_lib.errors import KitError
+from fap_lib.manifest import MaskRule
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+"""Decoders that may run on a user's file; the content decides, not the suffix."""
+
+_THRESHOLD: dict[MaskRule, int] = {"nonzero": 0, "half": 127}
+
+
+def open_image(path: Path) -> Image.Image:
+    """Decode the image at `path` completely.
+
+    Raises:
+        KitError: the file is missing, not an image, truncated, or too large to be decoded safely.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            image.load()
+            return image
+    except FileNotFoundError as error:
+        raise KitError(
+            f"the image {path} does not exist; restore it, or prepare the dataset again."
+        ) from error
+    except UnidentifiedImageError as error:
+        known = ", ".join(FORMATS)
+        raise KitError(f"{path} is not an image the kit can read ({known}); replace or remove it.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise KitError(f"the image {path} has too many pixels to be opened safely; scale it down.") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise KitError(
+            f"the image {path} cannot be decoded ({error}); it may be truncated, replace or remove it."
+        ) from error
+
+
+def load_image(path: Path, size: int) -> np.ndarray:
+    """RGB pixels, (size, size, 3) uint8, by PIL's bicubic resize (official code: `transform.py`)."""
+    return rgb(open_image(path), size)
+
+
+def rgb(image: Image.Image, size: int) -> np.ndarray:
+    """`image` in any mode as RGB pixels, (size, size, 3) uint8. 16-bit grey keeps its upper eight bits."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    # PIL itself names this resize exactly: torchvision's Resize on a PIL image makes the same call.
+    return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
+
+
+def load_mask(path: Path, rule: MaskRule, image_size: tuple[int, int], size: int) -> np.ndarray:
+    """Binary mask, (size, size) bool: binarised by `rule`, then resized bilinearly and cut at one half.
+
+    Args:
+        image_size: (width, height) of the image the mask belongs to.
+
+    Raises:
+        KitError: the mask is missing or unreadable, or its size is not the image's.
+
+    Source: `dataset.py:90` (binarise), `utils.py:get_transform` (resize), `train.py` (cut at 0.5).
+    """
+    image = open_image(path)
+    if image.size != image_size:
+        raise KitError(
+            f"the mask {path} is {image.size[0]}x{image.size[1]} pixels but its image is "
+            f"{image_size[0]}x{image_size[1]}; a mask must be as large as its image."
+        )
+    grey = np.asarray(image.convert("L"))
+    binary = Image.fromarray((grey > _THRESHOLD[rule]).astype(np.uint8) * 255)
+    return np.asarray(binary.resize((size, size), Image.Resampling.BILINEAR)) > 127

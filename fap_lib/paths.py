@@ -1,0 +1,28 @@
+"""Every place the kit reads from or writes to, independent of the working directory."""
+
+import os
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+NOTEBOOKS = REPOSITORY / "notebooks"
+LOCK = REPOSITORY / "requirements.lock"
+
+
+def home() -> Path:
+    """Folder for what the kit makes: `$FAP_HOME`, or the repository itself."""
+    return Path(os.environ.get("FAP_HOME", REPOSITORY)).expanduser().resolve()
+
+
+def data() -> Path:
+    """Prepared datasets, one folder each."""
+    return home() / "data"
+
+
+def cache() -> Path:
+    """CLIP features of prepared datasets; safe to delete, rebuilt when needed."""
+    return home() / "cache"
+
+
+def runs() -> Path:
+    """One folder per training or evaluation run."""
+    return home() / "runs"
