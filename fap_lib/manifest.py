@@ -75,7 +75,8 @@ def read_manifest(root: Path) -> Manifest:
         raise KitError(f"the manifest {path} must be an object with the keys 'train' and 'test'.")
     splits = {split: list(_records(path, split, content[split])) for split in content}
 
-    name, rule = root.name, "nonzero"
+    name: str = root.name
+    rule: MaskRule = "nonzero"
     if (root / "dataset.json").is_file():
         about = read_json(root / "dataset.json", "dataset description")
         if not isinstance(about, dict):

@@ -26,3 +26,8 @@ def cache() -> Path:
 def runs() -> Path:
     """One folder per training or evaluation run."""
     return home() / "runs"
+
+
+def models() -> Path:
+    """CLIP weights that a user put there, for machines without network."""
+    return home() / "models"

@@ -1,0 +1,178 @@
+"""FAPrompt: from CLIP features to maps and an image score.
+
+Letters: B images, N patches on a g x g grid, D feature width, K prompts, C = 2 classes in the order
+(normal, abnormal).
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fap_lib.cap import CompoundPrompts, prototype
+from fap_lib.config import FeatureSettings, ModelSettings
+from fap_lib.dap import PriorNetwork, select_patches
+from fap_lib.errors import KitError
+from fap_lib.text_tower import Prefix, TextTower
+
+if TYPE_CHECKING:
+    from fap_lib.clip import Backbone
+
+
+class StaticText(NamedTuple):
+    """What the prompts say before they see an image.
+
+    prefix: shared keys and values; normal: (D,) unit length; abnormal: (K, D), not normalised.
+    """
+
+    prefix: Prefix
+    normal: Tensor
+    abnormal: Tensor
+
+
+class Prediction(NamedTuple):
+    """What FAPrompt says about a batch. Probabilities lie in [0, 1].
+
+    static, adapted: (B, N, C) patch probabilities under the static and the adapted prompts.
+    text: (B, C, D) adapted text features, unit length.
+    prior: (B, width), or None without DAP; chosen: (B, M) patch indices, or None.
+    image_logits: (B, C) cosines over the temperature.
+    """
+
+    static: Tensor
+    adapted: Tensor
+    text: Tensor
+    prior: Tensor | None
+    chosen: Tensor | None
+    image_logits: Tensor
+
+    @property
+    def image_probability(self) -> Tensor:
+        """(B,) abnormal probability of the global feature."""
+        return self.image_logits.softmax(-1)[:, 1]
+
+    @property
+    def score(self) -> Tensor:
+        """(B,) image score in [0, 1]: global probability and the largest patch probabilities.
+
+        The maximum is taken over patches, before any resizing or smoothing. Source: `test.py:147-148`.
+        """
+        largest = (2 * self.static[..., 1].amax(1) + self.adapted[..., 1].amax(1)) / 3
+        return 0.5 * (self.image_probability + largest)
+
+    @property
+    def patch_map(self) -> Tensor:
+        """(B, N) mean abnormal probability of both maps; resized and smoothed, the anomaly map."""
+        return (self.static[..., 1] + self.adapted[..., 1]) / 2
+
+
+class FAPrompt(nn.Module):
+    """The prompt learner over a frozen text tower.
+
+    Args:
+        text_tower: frozen; its weights are not part of the state.
+        settings: sizes, words, mode.
+        patch_width: D, the width of CLIP's joint space.
+
+    Raises:
+        KitError: more deep layers than the text tower has room for.
+    """
+
+    def __init__(self, text_tower: TextTower, settings: ModelSettings, patch_width: int):
+        super().__init__()
+        room = len(text_tower.blocks) - 1
+        if settings.deep_layers > room:
+            raise KitError(
+                f"deep_layers is {settings.deep_layers}, but this text tower has room for {room} "
+                "(every block but the first)."
+            )
+        self.settings = settings
+        self._towers = (text_tower,)  # a tuple hides the frozen tower from parameters() and state_dict()
+        self.prompts = CompoundPrompts(
+            text_tower.embed(f"{settings.object_word}."),
+            text_tower.embed(f"{settings.abnormal_word} {settings.object_word}.".lstrip()),
+            n_prompts=settings.n_prompts,
+            normal_tokens=settings.normal_tokens,
+            abnormal_tokens=settings.abnormal_tokens,
+            deep_layers=settings.deep_layers,
+            deep_tokens=settings.deep_tokens,
+        )
+        self.prior_network = (
+            PriorNetwork(settings.n_patches, patch_width, text_tower.width) if settings.prior else None
+        )
+
+    @property
+    def text_tower(self) -> TextTower:
+        """The frozen tower the prompts are read by."""
+        return self._towers[0]
+
+    def static_text(self) -> StaticText:
+        """Encode the prompts without a prior; constant until the next optimiser step."""
+        tower, prompts = self.text_tower, self.prompts
+        prefix = tower.prefix(prompts.prefix(), prompts.deep)
+        normal = tower.suffix(prefix, prompts.normal_suffix())[0]
+        abnormal = tower.suffix(prefix, prompts.abnormal_suffix())
+        return StaticText(prefix, F.normalize(normal, dim=-1), abnormal)
+
+    def forward(self, image: Tensor, patches: Tensor, static: StaticText | None = None) -> Prediction:
+        """Predict a batch.
+
+        Args:
+            image: (B, D) unit global features. patches: (B, N, D) unit patch features.
+            static: `static_text()` of the present parameters, to share it between batches.
+
+        Raises:
+            KitError: fewer patches than the prior needs.
+        """
+        static = static or self.static_text()
+        text = torch.stack([static.normal, prototype(static.abnormal)]).expand(len(image), -1, -1)
+        static_map = self._probability(patches, text)
+
+        prior = chosen = None
+        adapted_map = static_map
+        if self.prior_network is not None:
+            count = self.settings.n_patches
+            if count > patches.shape[1]:
+                raise KitError(
+                    f"n_patches is {count}, but an image has {patches.shape[1]} patches; lower n_patches."
+                )
+            selected, chosen = select_patches(
+                patches, static_map[..., 1], count, self.settings.patch_selection
+            )
+            prior = self.prior_network(selected)
+            text = torch.stack([text[:, 0], prototype(self._adapted(static.prefix, prior))], dim=1)
+            adapted_map = self._probability(patches, text)
+
+        logits = (image[:, None] * text).sum(-1) / self.settings.temperature
+        return Prediction(static_map, adapted_map, text, prior, chosen, logits)
+
+    def prompt_maps(self, patches: Tensor, static: StaticText) -> Tensor:
+        """(B, K, N) abnormal probability of each single static prompt against the normal prompt."""
+        difference = F.normalize(static.abnormal, dim=-1) - static.normal
+        return ((patches @ difference.T) / self.settings.temperature).sigmoid().transpose(1, 2)
+
+    def save(
+        self, path: Path, backbone: "Backbone", features: FeatureSettings, about: dict[str, Any]
+    ) -> None:
+        """Write a checkpoint; see `fap_lib.checkpoints.save`."""
+        from fap_lib import checkpoints
+
+        checkpoints.save(path, self, backbone, features, about)
+
+    @staticmethod
+    def load(path: Path, backbone: "Backbone") -> "FAPrompt":
+        """Read a checkpoint; see `fap_lib.checkpoints.load`, which also returns what the file says."""
+        from fap_lib import checkpoints
+
+        return checkpoints.load(path, backbone).model
+
+    def _adapted(self, prefix: Prefix, prior: Tensor) -> Tensor:
+        """Abnormality text features of all prompts of all images in one call: (B, K, D)."""
+        suffix = self.prompts.abnormal_suffix(prior)
+        return self.text_tower.suffix(prefix, suffix.flatten(0, 1)).unflatten(0, suffix.shape[:2])
+
+    def _probability(self, patches: Tensor, text: Tensor) -> Tensor:
+        """(B, N, C) softmax over the classes of cosines (B, N, D) x (B, C, D)."""
+        return (patches @ text.transpose(1, 2) / self.settings.temperature).softmax(-1)

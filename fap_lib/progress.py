@@ -1,0 +1,20 @@
+"""Progress bars for people; silence for machines."""
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import TypeVar
+
+from tqdm.auto import tqdm
+
+Item = TypeVar("Item")
+
+
+def bar(items: Iterable[Item], title: str, total: int | None = None, start: int = 0) -> Iterable[Item]:
+    """`items` with a progress bar, in a terminal or a notebook a person looks at.
+
+    Headless runs set `FAP_PROGRESS=0`: a notebook bar would store a widget nobody can open.
+    """
+    in_notebook = "ipykernel" in sys.modules
+    seen = os.environ.get("FAP_PROGRESS") != "0" and (in_notebook or sys.stderr.isatty())
+    return tqdm(items, desc=title, total=total, initial=start, disable=not seen)

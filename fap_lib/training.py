@@ -1,0 +1,245 @@
+"""Training the prompts: FAPrompt's forward pass with its losses at the end, from cached features.
+
+Everything random comes from (seed, epoch), and the whole state is written every few steps, so a
+killed run continues as if nothing had happened, bit for bit on a CPU.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fap_lib.cache import FeatureCache
+from fap_lib.cap import orthogonality_loss
+from fap_lib.clip import Backbone
+from fap_lib.config import FeatureSettings, TrainSettings
+from fap_lib.dap import prior_loss
+from fap_lib.errors import KitError
+from fap_lib.files import atomic, disk_errors
+from fap_lib.losses import image_cross_entropy, image_focal_loss, map_loss
+from fap_lib.maps import pixel_maps
+from fap_lib.model import FAPrompt, Prediction, StaticText
+from fap_lib.progress import bar
+
+LOG = "training.jsonl"
+PROMPTS = "prompts.safetensors"
+STATE = "state.safetensors"
+
+
+def losses(
+    prediction: Prediction, static: StaticText, label: Tensor, mask: Tensor, settings: TrainSettings
+) -> dict[str, Tensor]:
+    """All terms of the training loss, and their weighted sum `total`.
+
+    Args:
+        label: (B,) 0 normal, 1 anomalous. mask: (B, H, W) in {0, 1}.
+
+    Source: `train.py:85-161`; weights as there (ledger: loss-weights).
+    """
+    size = mask.shape[-1]
+    terms = {
+        "pixel_static": map_loss(pixel_maps(prediction.static[..., 1], size), mask),
+        "image_ce": image_cross_entropy(prediction.image_logits, label),
+        "image_focal": image_focal_loss(prediction.score, label),
+        "orthogonal": orthogonality_loss(static.abnormal),
+    }
+    if prediction.prior is not None:
+        terms["pixel_adapted"] = map_loss(pixel_maps(prediction.adapted[..., 1], size), mask)
+        terms["prior"] = prior_loss(prediction.prior, label)
+    total = sum(getattr(settings, f"{name}_weight") * value for name, value in terms.items())
+    return {**terms, "total": total}
+
+
+def make_optimiser(model: FAPrompt, settings: TrainSettings) -> torch.optim.Adam:
+    """Adam over the prompts and the prior network; no schedule (`train.py:49`)."""
+    betas = (settings.beta1, settings.beta2)
+    return torch.optim.Adam(model.parameters(), lr=settings.learning_rate, betas=betas)
+
+
+def batches(
+    count: int, settings: TrainSettings, first_step: int = 0
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(epoch, step, indices) of every batch, both counted from 1; the order depends on (seed, epoch)."""
+    per_epoch = math.ceil(count / settings.batch_size)
+    for epoch in range(first_step // per_epoch + 1, settings.epochs + 1):
+        order = np.random.default_rng([settings.seed, epoch]).permutation(count)
+        start = max(0, first_step - (epoch - 1) * per_epoch)
+        for index in range(start, per_epoch):
+            chosen = order[index * settings.batch_size : (index + 1) * settings.batch_size]
+            yield epoch, (epoch - 1) * per_epoch + index + 1, np.sort(chosen)
+
+
+def train(
+    model: FAPrompt,
+    backbone: Backbone,
+    cache: FeatureCache,
+    features: FeatureSettings,
+    settings: TrainSettings,
+    folder: Path,
+    validate: Callable[[FAPrompt], dict[str, float]] | None = None,
+) -> Path:
+    """Train `model` on a cached dataset and write its checkpoint into `folder`.
+
+    Writes `training.jsonl` (one line a step; one more an epoch if there is a validation), the prompts
+    of the last epoch, and those of `settings.keep_epochs`. A run that was interrupted in the same
+    folder with the same settings continues where its last state was saved.
+
+    Args:
+        validate: called after each epoch, its figures go to the log; nothing is chosen by them.
+
+    Returns:
+        Path of the checkpoint.
+
+    Raises:
+        KitError: an image without label or mask, other settings than the interrupted run's, a loss
+            that is not finite, no GPU memory left, a disk that is full.
+    """
+    _check(cache)
+    folder = Path(folder)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    device = next(model.parameters()).device
+    labels = torch.tensor(cache.labels, device=device)
+    optimiser = make_optimiser(model, settings)
+    identity = json.dumps(
+        [model.settings.model_dump(), settings.model_dump(), features.model_dump(), cache.digest],
+        sort_keys=True,
+    )
+    done, seconds = _resume(folder, model, optimiser, identity)
+    per_epoch = math.ceil(len(cache) / settings.batch_size)
+    about = {"dataset": cache.name, "images": len(cache), **settings.model_dump()}
+    before = time.perf_counter() - seconds
+
+    total_steps = settings.epochs * per_epoch
+    model.train()
+    with disk_errors(folder), open(folder / LOG, "a", encoding="utf-8") as log:
+        steps = batches(len(cache), settings, done)
+        for epoch, step, index in bar(steps, "training", total_steps, start=done):
+            try:
+                terms = _step(model, optimiser, cache, labels, index, settings)
+            except torch.cuda.OutOfMemoryError as error:
+                raise KitError(
+                    f"the GPU has no memory left for a training batch of {settings.batch_size}; "
+                    f"set batch_size to {max(1, settings.batch_size // 2)}."
+                ) from error
+            if not math.isfinite(terms["total"]):
+                raise KitError(
+                    f"the training loss became {terms['total']} at step {step}; lower learning_rate "
+                    f"(now {settings.learning_rate})."
+                )
+            line: dict[str, Any] = {"step": step, "epoch": epoch, **terms}
+            log.write(json.dumps({**line, "seconds": round(time.perf_counter() - before, 3)}) + "\n")
+            epoch_ends = step % per_epoch == 0
+            if epoch_ends and validate is not None:
+                model.eval()
+                log.write(json.dumps({"step": step, "epoch": epoch, "validation": validate(model)}) + "\n")
+                model.train()
+            if epoch_ends and epoch in settings.keep_epochs:
+                model.save(
+                    folder / f"epoch_{epoch:02d}.safetensors", backbone, features, {**about, "epoch": epoch}
+                )
+            if step % settings.save_every == 0 or epoch_ends:
+                log.flush()
+                _save_state(folder, model, optimiser, identity, step, time.perf_counter() - before)
+    model.eval()
+    path = folder / PROMPTS
+    model.save(path, backbone, features, {**about, "epoch": settings.epochs})
+    (folder / STATE).unlink(missing_ok=True)
+    return path
+
+
+def _check(cache: FeatureCache) -> None:
+    for record in cache.records:
+        if record.label is None:
+            raise KitError(
+                f"the image {record.image} of {cache.name} has no label, so it cannot train prompts; "
+                "give labels (0 normal, 1 anomalous) in its meta.json."
+            )
+        if record.label == 1 and record.mask is None:
+            raise KitError(
+                f"the anomalous image {record.image} of {cache.name} has no mask, and training needs masks; "
+                "train on a dataset with masks (such as mvtec or visa) and use this one for testing."
+            )
+
+
+def _step(
+    model: FAPrompt,
+    optimiser: torch.optim.Optimizer,
+    cache: FeatureCache,
+    labels: Tensor,
+    index: np.ndarray,
+    settings: TrainSettings,
+) -> dict[str, float]:
+    image, patches = cache.features(index, labels.device)
+    static = model.static_text()
+    prediction = model(image, patches, static)
+    mask = cache.masks(index).to(labels.device)
+    terms = losses(prediction, static, labels[index], mask, settings)
+    optimiser.zero_grad()
+    terms["total"].backward()
+    optimiser.step()
+    return {name: round(float(value.detach()), 6) for name, value in terms.items()}
+
+
+def _save_state(
+    folder: Path, model: FAPrompt, optimiser: torch.optim.Adam, identity: str, step: int, seconds: float
+) -> None:
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    for index, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"adam/{index}/{name}": value for name, value in moments.items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    header = {"identity": identity, "step": str(step), "seconds": str(seconds)}
+    with atomic(folder / STATE) as temporary:
+        save_file(tensors, temporary, metadata=header)
+
+
+def _resume(folder: Path, model: FAPrompt, optimiser: torch.optim.Adam, identity: str) -> tuple[int, float]:
+    """Steps done and seconds spent by an interrupted run, whose state is put back; else 0 and 0."""
+    path, log = folder / STATE, folder / LOG
+    if not path.exists():
+        log.unlink(missing_ok=True)
+        return 0, 0.0
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+        if header["identity"] != identity:
+            raise KitError(
+                f"{folder} holds an interrupted training with other settings or data; finish it with its own "
+                f"settings, choose another folder, or delete {path}."
+            )
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
+    adam: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("adam/"):
+            _, index, name = key.split("/")
+            adam.setdefault(int(index), {})[name] = value
+    state = optimiser.state_dict()
+    optimiser.load_state_dict({**state, "state": adam})
+    step = int(header["step"])
+    _cut_log(log, step)
+    return step, float(header["seconds"])
+
+
+def _cut_log(log: Path, step: int) -> None:
+    """Drop what the interrupted run logged after its last saved state."""
+    if not log.exists():
+        return
+    end = 0
+    with open(log, "rb") as file:
+        for line in file:
+            try:
+                if json.loads(line)["step"] > step:
+                    break
+            except ValueError:  # a line the kill cut short
+                break
+            end += len(line)
+    os.truncate(log, end)
