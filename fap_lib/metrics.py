@@ -1,0 +1,257 @@
+"""Image and pixel metrics, streamed: memory does not grow with the dataset.
+
+Pixel metrics need the ranking of all pixels of a category, hundreds of millions of them. Two passes
+over the maps replace the sort. The first counts pixels in about a million coarse bins (the upper 20
+bits of the float); the second divides these into about a million fine ones, most where normal and
+anomalous pixels mix. A bin that holds only one kind, or a single float, costs nothing; what the others
+can cost at most is summed, and stands beside each value.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.ndimage
+import torch
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from torch import Tensor
+
+FPR_LIMIT = 0.3
+"""AUPRO integrates up to this false positive rate."""
+
+OFFICIAL_STEPS = 200
+_COARSE_SHIFT = 12  # lower bits of a float32 that a coarse bin spans
+_COARSE = 1 << (32 - _COARSE_SHIFT)
+_FINEST = 1 << _COARSE_SHIFT
+_FINE_TOTAL = 1 << 20
+
+Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+"""Starts a pass over a category: batches of maps (b, H, W) float32 and masks (b, H, W) bool."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure in [0, 1], or the reason why there is none.
+
+    error: the true value lies within `value` plus or minus this; 0 where it was computed exactly.
+    """
+
+    level: Literal["image", "pixel"]
+    name: str
+    definition: str
+    value: float | None
+    error: float = 0.0
+    reason: str = ""
+
+
+_IMAGE = {"auroc": "area under ROC", "ap": "average precision", "f1_max": "largest F1"}
+_PIXEL = {
+    "auroc": "area under ROC, all pixels of a category",
+    "ap": "average precision, all pixels of a category",
+    "f1_max": "largest F1, all pixels of a category",
+    "aupro_official": "official: 200 thresholds, FPR below 0.3 rescaled to its own range",
+    "aupro_exact": "exact: all thresholds, interpolated at FPR 0.3",
+}
+
+
+def image_metrics(labels: np.ndarray, scores: np.ndarray) -> list[Metric]:
+    """AUROC, average precision and largest F1 of image scores (n,) against labels (n,) in {0, 1}."""
+    if len(np.unique(labels)) < 2:
+        kind = "anomalous" if np.all(labels) else "normal"
+        return _undefined("image", _IMAGE, f"all images are {kind}")
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-300)
+    values = (roc_auc_score(labels, scores), average_precision_score(labels, scores), f1.max())
+    return [
+        Metric("image", name, _IMAGE[name], float(value)) for name, value in zip(_IMAGE, values, strict=True)
+    ]
+
+
+def pixel_metrics(batches: Batches) -> list[Metric]:
+    """AUROC, AP, largest F1, and AUPRO in both definitions, over all pixels of one category.
+
+    Source of the official AUPRO: `metrics.py:6-30`; regions are 8-connected.
+    """
+    coarse = _Coarse()
+    for maps, masks in batches():
+        coarse.add(maps, masks)
+    if coarse.positive.sum() == 0 or coarse.negative.sum() == 0:
+        kind = "normal" if coarse.positive.sum() == 0 else "anomalous"
+        return _undefined("pixel", _PIXEL, f"all pixels are {kind}")
+    fine = _Fine(coarse)
+    for maps, masks in batches():
+        fine.add(maps, masks)
+    return fine.metrics()
+
+
+def undefined_pixel_metrics(reason: str) -> list[Metric]:
+    """All pixel metrics as undefined, for data without masks."""
+    return _undefined("pixel", _PIXEL, reason)
+
+
+def _undefined(level: Literal["image", "pixel"], names: dict[str, str], reason: str) -> list[Metric]:
+    return [Metric(level, name, definition, None, 0.0, reason) for name, definition in names.items()]
+
+
+def _keys(maps: Tensor) -> Tensor:
+    """Integers in the order of the floats: the bits, with those of negative numbers turned round."""
+    bits = (maps.contiguous().flatten() + 0.0).view(torch.int32)  # + 0.0 makes -0.0 equal to 0.0
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+class _Coarse:
+    """First pass: counts per coarse bin, and the range of the maps."""
+
+    def __init__(self) -> None:
+        self.negative = torch.zeros(_COARSE, dtype=torch.int64)
+        self.positive = torch.zeros(_COARSE, dtype=torch.int64)
+        self.low, self.high = np.float32(np.inf), np.float32(-np.inf)
+
+    def add(self, maps: Tensor, masks: Tensor) -> None:
+        bins = coarse_bins(_keys(maps))
+        every = torch.bincount(bins, minlength=_COARSE).cpu()
+        positive = torch.bincount(bins[masks.flatten()], minlength=_COARSE).cpu()
+        self.positive += positive
+        self.negative += every - positive
+        self.low = min(self.low, np.float32(maps.min()))
+        self.high = max(self.high, np.float32(maps.max()))
+
+
+def coarse_bins(keys: Tensor) -> Tensor:
+    """Coarse bin of each key, 0 to 2^20 - 1."""
+    return (keys >> _COARSE_SHIFT) + _COARSE // 2
+
+
+def _divisions(negative: Tensor, positive: Tensor) -> Tensor:
+    """Into how many fine bins to divide each coarse bin.
+
+    The error of AUROC grows with the product of a bin's two counts. That of AP grows with the change of
+    precision inside the bin, times its anomalous pixels. Divisions in proportion to the square root of
+    an error make its sum least; each of the two gets half of them.
+    """
+    above_n, above_p = (count.flip(0).cumsum(0).flip(0) for count in (negative, positive))
+    ranked = (above_n + above_p).clamp(min=1)
+    product = negative * positive
+    change = positive * (negative * above_p + positive * above_n) / ranked**2
+    wanted = torch.zeros_like(product)
+    for error in (product, change):
+        root = error.sqrt()
+        wanted += root * (_FINE_TOTAL / 2 / root.sum().clamp(min=1e-300))
+    return wanted.ceil().clamp(1, _FINEST).to(torch.int32)
+
+
+class _Fine:
+    """Second pass: counts per fine bin, for the ranking metrics, and per official threshold."""
+
+    def __init__(self, coarse: _Coarse):
+        divisions = _divisions(coarse.negative.double(), coarse.positive.double())
+        starts = divisions.cumsum(0, dtype=torch.int32) - divisions
+        self.divisions, self.starts = divisions, starts
+        self.single = (divisions == _FINEST).repeat_interleave(divisions).numpy()  # bins of one float each
+        self.count = len(self.single)
+        self.negative = torch.zeros(self.count, dtype=torch.int64)
+        self.positive = torch.zeros(self.count, dtype=torch.int64)
+        self.overlap = torch.zeros(self.count, dtype=torch.float64)
+
+        self.constant = bool(coarse.low == coarse.high)
+        step = (coarse.high - coarse.low) / OFFICIAL_STEPS
+        thresholds = [coarse.low] if self.constant else np.arange(coarse.low, coarse.high, step)
+        self.thresholds = torch.from_numpy(np.asarray(thresholds, dtype=np.float32))
+        self.above = torch.zeros(len(self.thresholds) + 1, dtype=torch.int64)
+        self.above_overlap = torch.zeros(len(self.thresholds) + 1, dtype=torch.float64)
+        self.regions = 0
+
+    def add(self, maps: Tensor, masks: Tensor) -> None:
+        keys, inside = _keys(maps), masks.flatten()
+        coarse = coarse_bins(keys)
+        divisions = self.divisions.to(keys.device)[coarse]
+        bins = self.starts.to(keys.device)[coarse] + (((keys & (_FINEST - 1)) * divisions) >> _COARSE_SHIFT)
+        weights, regions = region_weights(masks)
+        self.regions += regions
+        every = torch.bincount(bins, minlength=self.count).cpu()
+        bins = bins[inside].cpu()
+        positive = torch.bincount(bins, minlength=self.count)
+        self.positive += positive
+        self.negative += every - positive
+        self.overlap += torch.bincount(bins, weights, minlength=self.count)
+
+        level = torch.bucketize(maps.flatten(), self.thresholds.to(maps.device), out_int32=True)
+        length = len(self.above)
+        every = torch.bincount(level, minlength=length).cpu()
+        level = level[inside].cpu()
+        self.above += every - torch.bincount(level, minlength=length)
+        self.above_overlap += torch.bincount(level, weights, minlength=length)
+
+    def metrics(self) -> list[Metric]:
+        p = self.positive.numpy()[::-1].astype(np.float64)
+        n = self.negative.numpy()[::-1].astype(np.float64)
+        w = self.overlap.numpy()[::-1] / self.regions
+        open_bins = ~self.single[::-1]  # bins in which the order of pixels is not known
+        tp, fp, pro = p.cumsum(), n.cumsum(), w.cumsum()
+        total_p, total_n = tp[-1], fp[-1]
+
+        auroc = float((n * (tp - p / 2)).sum() / (total_p * total_n))
+        auroc_error = float((p * n)[open_bins].sum() / (2 * total_p * total_n))
+
+        precision = tp / np.maximum(tp + fp, 1)
+        ap = float((p * precision).sum() / total_p)
+        # Within an open bin, precision is highest with all anomalous pixels first, lowest with them last.
+        best = tp / np.maximum(tp + fp - n, 1)
+        worst = (tp - p + 1) / (tp - p + 1 + fp)
+        over = (p * (np.minimum(best, 1) - precision))[open_bins].sum() / total_p
+        under = (p * (precision - worst))[open_bins].sum() / total_p
+
+        f1 = 2 * tp / (total_p + tp + fp)
+        highest = np.where(open_bins, 2 * tp / (total_p + tp + fp - n), f1)
+
+        fpr = fp / total_n
+        exact = _area(np.r_[0, fpr], np.r_[0, pro]) / FPR_LIMIT
+        reached = fpr - n / total_n < FPR_LIMIT
+        exact_error = float((w * n)[open_bins & reached].sum() / (2 * total_n * FPR_LIMIT))
+
+        values = {
+            "auroc": (auroc, auroc_error),
+            "ap": (ap, float(max(over, under, 0))),
+            "f1_max": (float(f1.max()), float(highest.max() - f1.max())),
+            "aupro_exact": (exact, exact_error),
+        }
+        metrics = {name: Metric("pixel", name, _PIXEL[name], *value) for name, value in values.items()}
+        metrics["aupro_official"] = self._official_aupro(total_n)
+        return [metrics[name] for name in _PIXEL]
+
+    def _official_aupro(self, total_n: float) -> Metric:
+        name, definition = "aupro_official", _PIXEL["aupro_official"]
+        if self.constant:
+            return Metric("pixel", name, definition, None, 0.0, "all pixels have the same score")
+        # A pixel exceeds the first `level` thresholds, so sums from the right count what is above each.
+        fpr = self.above.numpy()[::-1].cumsum()[::-1][1:] / total_n
+        pro = self.above_overlap.numpy()[::-1].cumsum()[::-1][1:] / self.regions
+        low = fpr < FPR_LIMIT
+        span = fpr[low].max() - fpr[low].min() if low.any() else 0
+        if span == 0:
+            reason = "fewer than two of the 200 thresholds have a false positive rate below 0.3"
+            return Metric("pixel", name, definition, None, 0.0, reason)
+        scaled = (fpr[low] - fpr[low].min()) / span
+        return Metric("pixel", name, definition, float(-np.trapezoid(pro[low], scaled)))
+
+
+def _area(fpr: np.ndarray, pro: np.ndarray) -> float:
+    """Area under PRO over FPR from 0 to the limit, linear between points."""
+    end = int(np.searchsorted(fpr, FPR_LIMIT, side="right"))
+    if end < len(fpr):
+        last = np.interp(FPR_LIMIT, fpr[end - 1 : end + 1], pro[end - 1 : end + 1])
+        fpr, pro = np.r_[fpr[:end], FPR_LIMIT], np.r_[pro[:end], last]
+    return float(np.trapezoid(pro, fpr))
+
+
+def region_weights(masks: Tensor) -> tuple[Tensor, int]:
+    """One over its region's area for each anomalous pixel, in raster order; and the number of regions."""
+    weights, regions = [torch.zeros(0, dtype=torch.float64)], 0
+    for mask in masks.cpu().numpy():
+        if mask.any():
+            labels, count = scipy.ndimage.label(mask, structure=np.ones((3, 3)))
+            inside = labels[mask]
+            weights.append(torch.from_numpy(1.0 / np.bincount(inside)[inside]))
+            regions += count
+    return torch.cat(weights), regions
