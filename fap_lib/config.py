@@ -3,6 +3,7 @@
 An unknown name, a wrong type, a string where true or false is meant: each is an error that says so.
 """
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import yaml
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fap_lib.dap import Selection
 from fap_lib.errors import KitError
+
+PROFILES = Path(__file__).parent / "profiles"
 
 Mode = Literal["paper", "released"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -39,6 +42,23 @@ class Settings(BaseModel):
             message = problem["msg"].removeprefix("Value error, ")
             found = f"{name} = {problem['input']!r}: " if name else ""
             raise KitError(f"wrong {cls.title} setting, {found}{message[0].lower()}{message[1:]}.") from error
+
+    @classmethod
+    def from_notebook(cls, names: dict[str, Any]) -> Self:
+        """Settings from a notebook's `parameters` cell: pass `globals()` in the cell that follows it.
+
+        Every plain value defined so far counts, so that a parameter papermill injected under a
+        mistyped name is an error and not a silent nothing.
+        """
+        plain = (str, int, float, bool, list, dict, type(None))
+        hidden = {"In", "Out"}  # IPython's own
+        return cls.parse(
+            {
+                name: value
+                for name, value in names.items()
+                if isinstance(value, plain) and not name.startswith("_") and name not in hidden
+            }
+        )
 
 
 class FeatureSettings(Settings):
@@ -118,6 +138,66 @@ class ScoreSettings(Settings):
     sigma: float = Field(10.0, ge=0)
     """Standard deviation of the map's Gaussian smoothing, in pixels of the scored image."""
     batch_size: int = Field(16, gt=0)
+
+
+class Profile(Settings):
+    """One complete set of settings; notebooks and commands start from a named one."""
+
+    title: ClassVar[str] = "profile"
+    label: str
+    """What results made with it mean; printed beside them."""
+    features: FeatureSettings
+    model: ModelSettings
+    training: TrainSettings
+    scoring: ScoreSettings
+
+
+class FeatureRun(Settings):
+    """Parameters of the notebook that extracts features."""
+
+    title: ClassVar[str] = "notebook"
+    data: str
+    split: Literal["train", "test"] = "test"
+    profile: str = "mini"
+    settings: dict[str, Any] = Field(default_factory=dict)
+    run: str
+    device: str = "auto"
+
+
+class TrainRun(FeatureRun):
+    """Parameters of the notebook that trains prompts."""
+
+
+class EvaluateRun(FeatureRun):
+    """Parameters of the notebook that evaluates a dataset."""
+
+    prompts: str
+
+
+def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
+    """A named profile (`fap_lib/profiles/NAME.yaml`) with changes, such as {"training": {"epochs": 2}}.
+
+    Raises:
+        KitError: unknown profile, section or setting, or a wrong type.
+    """
+    known = sorted(path.stem for path in PROFILES.glob("*.yaml"))
+    if name not in known:
+        raise KitError(f"unknown profile {name!r}; known profiles: {', '.join(known)}.")
+    values = load_yaml(PROFILES / f"{name}.yaml", "profile")
+    sections: dict[str, type[Settings]] = {
+        "features": FeatureSettings,
+        "model": ModelSettings,
+        "training": TrainSettings,
+        "scoring": ScoreSettings,
+    }
+    for section, change in (changes or {}).items():
+        if section not in sections:
+            raise KitError(f"unknown settings section {section!r}; known sections: {', '.join(sections)}.")
+        if not isinstance(change, dict):
+            raise KitError(f"the settings section {section!r} must map names to values, found {change!r}.")
+        values[section] = values.get(section, {}) | change
+    parsed = {section: kind.parse(values.get(section, {})) for section, kind in sections.items()}
+    return Profile.parse({"label": values["label"], **parsed})
 
 
 def load_yaml(path: Any, what: str) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class ImageTower:
         self.class_norm = class_norm
         self.positions = resize_positions(visual.positional_embedding.detach(), self.grid)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, pixels: Tensor) -> ImageFeatures:
         """Encode normalised pixels (B, 3, H, W) in the tower's dtype and device."""
         visual = self.visual

@@ -28,6 +28,17 @@ def runs() -> Path:
     return home() / "runs"
 
 
+def dataset(name: str) -> Path:
+    """A prepared dataset: a bare name lies below `data()`, anything else is a path."""
+    path = Path(name).expanduser()
+    return data() / name if len(path.parts) == 1 and not path.is_absolute() else path
+
+
+def run(name: str) -> Path:
+    """A place of a run: relative paths start at `home()`, not at the working directory."""
+    return home() / Path(name).expanduser()
+
+
 def models() -> Path:
     """CLIP weights that a user put there, for machines without network."""
     return home() / "models"

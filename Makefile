@@ -1,0 +1,56 @@
+# Set-up happens by itself: every target makes the environment if it is missing, once.
+# Without a GPU, TORCH_BACKEND=cpu installs the much smaller CPU build of torch.
+
+PYTHON ?= python3
+TORCH_BACKEND ?=
+VENV := .venv
+RUN := $(VENV)/bin/python
+UV_VERSION := 0.13.9
+# The lock as it is, or without the packages that only a GPU needs.
+LOCK := $(if $(filter cpu,$(TORCH_BACKEND)),grep -vE '^(nvidia-|cuda-|triton)' requirements.lock,cat requirements.lock)
+
+PROFILE ?= mini
+DATA ?=
+TRAIN ?=
+TEST ?=
+SETTINGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint reproduce parity lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "make %-11s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready ## make the environment in .venv (other targets do it when needed)
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13))' || { \
+	  echo "The kit needs Python 3.11, 3.12 or 3.13; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || { \
+	  echo "Python cannot make environments; on Debian or Ubuntu install python3-venv." >&2; exit 1; }
+	@$(RUN) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(LOCK) | $(RUN) -m uv pip install --python $(RUN) $(addprefix --torch-backend=,$(TORCH_BACKEND)) --requirements -
+	@$(RUN) -m uv pip install --quiet --python $(RUN) --no-deps --editable .
+	@touch $@
+
+test: $(VENV)/.ready lint ## lint, type-check and run all tests
+	$(RUN) -m pytest
+
+lint: $(VENV)/.ready ## ruff (lint and format) and mypy
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
+
+reproduce: $(VENV)/.ready ## train on one dataset, test on others: DATA=folder TRAIN=name TEST=name,name [PROFILE=paper]
+	$(RUN) -m fap_lib.cli reproduce --data "$(DATA)" --train "$(TRAIN)" --test "$(TEST)" --profile "$(PROFILE)" \
+	  $(if $(SETTINGS),--settings "$(SETTINGS)")
+
+parity: $(VENV)/.ready ## compare the kit with the official code's outputs: FILE=outputs.npz
+	$(RUN) -m fap_lib.parity $(or $(FILE),tests/golden/tiny.npz)
+
+lock: $(VENV)/.ready ## rewrite requirements.lock from pyproject.toml
+	$(RUN) -m uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 \
+	  --no-emit-index-url --no-header --upgrade --output-file requirements.lock
+
+clean: ## delete the environment; data, features and runs stay
+	rm -rf $(VENV)

@@ -1,0 +1,81 @@
+"""Notebooks as batch jobs: the same notebook a person steps through, run by papermill."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from jupyter_client.manager import AsyncKernelManager
+from papermill.exceptions import PapermillExecutionError
+
+from fap_lib import paths
+from fap_lib.errors import KitError
+from fap_lib.files import disk_errors
+
+
+class SocketKernelManager(AsyncKernelManager):
+    """A kernel reached through socket files of its own: no ports to race for, nothing on the network."""
+
+    def __init__(self, **options: Any):
+        # A short path, because socket paths may not be longer than about a hundred characters.
+        self._sockets = tempfile.mkdtemp(prefix="fap-")
+        super().__init__(transport="ipc", ip=f"{self._sockets}/k", **options)
+
+    async def cleanup_resources(self, restart: bool = False) -> None:
+        await super().cleanup_resources(restart)
+        if not restart:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+
+
+def run_notebook(name: str, parameters: dict[str, Any], folder: Path) -> Path:
+    """Run `notebooks/NAME.ipynb` with `parameters`; the executed notebook goes to `folder/NAME.ipynb`.
+
+    It is written cell by cell, so a failed one shows how far it came and its traceback.
+
+    Raises:
+        KitError: unknown notebook or parameter, or the sentence with which a cell refused its input.
+    """
+    source = paths.NOTEBOOKS / f"{name}.ipynb"
+    if not source.is_file():
+        known = ", ".join(sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb")))
+        raise KitError(f"there is no notebook {name!r}; notebooks: {known}.")
+    declared = papermill.inspect_notebook(str(source))
+    unknown = [key for key in parameters if key not in declared]
+    if unknown:
+        raise KitError(
+            f"the notebook {name} has no parameter {unknown[0]!r}; parameters: {', '.join(declared)}."
+        )
+
+    target = folder / source.name
+    before = os.environ.get("FAP_PROGRESS")
+    os.environ["FAP_PROGRESS"] = "0"  # inherited by the kernel
+    try:
+        with disk_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            papermill.execute_notebook(
+                str(source),
+                str(target),
+                parameters,
+                cwd=str(paths.NOTEBOOKS),
+                progress_bar=False,
+                kernel_manager_class=SocketKernelManager,
+            )
+    except PapermillExecutionError as error:
+        if error.ename == KitError.__name__:
+            raise KitError(f"{error.evalue} (notebook: {target})") from error
+        raise
+    finally:
+        if before is None:
+            del os.environ["FAP_PROGRESS"]
+        else:
+            os.environ["FAP_PROGRESS"] = before
+    return target
+
+
+def code_cells(notebook: Path) -> list[str]:
+    """Sources of a notebook's code cells."""
+    content = nbformat.read(notebook, as_version=4)
+    return [cell.source for cell in content.cells if cell.cell_type == "code"]

@@ -1,0 +1,53 @@
+"""Static pictures in one style. Compared maps share one colour scale from 0 to 1, never their own range."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from fap_lib.files import atomic
+from fap_lib.images import load_image
+from fap_lib.scoring import Scores
+
+COLOURS = "cividis"  # readable with every kind of colour vision, and in grey
+
+
+def heat_maps(scores: Scores, index: list[int], sigma: float) -> Figure:
+    """One row an image: the image, its mask, and its anomaly map on the scale 0 to 1.
+
+    Args:
+        index: which images. sigma: smoothing of the maps in pixels.
+    """
+    cache = scores.cache
+    maps = scores.maps(np.array(index), sigma)
+    masks = cache.masks(np.array(index))
+    figure, axes = plt.subplots(
+        len(index), 3, figsize=(6.6, 2.2 * len(index)), squeeze=False, layout="constrained"
+    )
+    for row, position in zip(axes, index, strict=True):
+        record = cache.records[position]
+        place = index.index(position)
+        row[0].imshow(load_image(cache.root / record.image, cache.image_size))
+        row[0].set_title(f"{record.category}, {record.defect}", fontsize=8)
+        row[1].imshow(masks[place], cmap="gray", vmin=0, vmax=1)
+        row[1].set_title("mask" if record.mask or record.label == 0 else "no mask", fontsize=8)
+        shown = row[2].imshow(maps[place], cmap=COLOURS, vmin=0, vmax=1)
+        row[2].set_title(f"anomaly map, score {scores.image[position]:.2f}", fontsize=8)
+        for axis in row:
+            axis.set_axis_off()
+    figure.colorbar(shown, ax=axes[:, 2], label="abnormal probability", shrink=0.8)
+    return figure
+
+
+def examples(scores: Scores, count: int = 4) -> list[int]:
+    """Indices of a few images to look at: highest and lowest scores, spread over the ranking."""
+    order = np.argsort(-scores.image, kind="stable")
+    places = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
+    return [int(order[place]) for place in dict.fromkeys(places)]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write `figure` as a PNG, atomically."""
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})

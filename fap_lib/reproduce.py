@@ -1,0 +1,86 @@
+"""The main job, headless: prepare datasets, extract features, train prompts, evaluate, collect.
+
+Every step is a papermill run of the notebook that teaches it; everything goes into one run folder.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.prepare import prepare
+from fap_lib import paths
+from fap_lib.config import load_profile
+from fap_lib.errors import KitError
+from fap_lib.files import write_text
+from fap_lib.headless import run_notebook
+from fap_lib.results import table
+from fap_lib.training import PROMPTS
+
+FEATURES, TRAIN, EVALUATE = "01_clip_features", "04_train_prompts", "05_evaluate_dataset"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the main job leaves: its folder, the tidy metrics of all test sets, and what they mean."""
+
+    folder: Path
+    metrics: list[dict[str, Any]]
+    label: str
+
+
+def reproduce(
+    data: Path,
+    train: str,
+    tests: list[str],
+    profile: str,
+    settings: dict[str, Any],
+    run: Path | None = None,
+    device: str = "auto",
+) -> Result:
+    """Train prompts on one dataset and evaluate them on others.
+
+    Args:
+        data: a folder with prepared datasets (`NAME/meta.json`) or with raw downloads.
+        train, tests: dataset names. profile, settings: see `fap_lib.config.load_profile`.
+        run: the run folder; by default one below `runs/` named after what is run.
+
+    Raises:
+        KitError: a dataset cannot be found or prepared, a setting is wrong, or a step refused its input.
+    """
+    chosen = load_profile(profile, settings)  # a mistake in the settings ends here, before any work
+    if not tests:
+        raise KitError("no test dataset was named; name one or more, separated by commas.")
+    roots = {name: locate(name, data) for name in dict.fromkeys([train, *tests])}
+    name = f"{train}-to-{'-'.join(tests)}-{profile}-{chosen.model.mode}-seed{chosen.training.seed}"
+    folder = (run or paths.runs() / name).expanduser().resolve()
+
+    common = {"profile": profile, "settings": settings, "device": device}
+    for dataset, root in roots.items():
+        place = folder / dataset
+        run_notebook(FEATURES, {"data": str(root), "run": str(place / "features"), **common}, place)
+    run_notebook(
+        TRAIN, {"data": str(roots[train]), "run": str(folder / "training"), **common}, folder / "training"
+    )
+    prompts = str(folder / "training" / PROMPTS)
+    metrics: list[dict[str, Any]] = []
+    label = chosen.label
+    for dataset in tests:
+        place = folder / dataset
+        parameters = {"data": str(roots[dataset]), "prompts": prompts, "run": str(place), **common}
+        run_notebook(EVALUATE, parameters, place)
+        content = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
+        metrics += content["metrics"]
+        label = content["label"]
+    write_text(folder / "metrics.csv", table(metrics))
+    return Result(folder, metrics, label)
+
+
+def locate(name: str, data: Path) -> Path:
+    """The prepared dataset `name`: in `data`, or prepared now from a raw download in `data`."""
+    data = data.expanduser().resolve()
+    if not data.is_dir():
+        raise KitError(f"there is no folder {data}; give the folder that holds the datasets.")
+    if (data / name / "meta.json").is_file():
+        return data / name
+    return prepare(name, data).root

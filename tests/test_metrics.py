@@ -1,0 +1,190 @@
+"""Metrics against scikit-learn and against their definitions written out plainly."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+from skimage import measure
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
+
+from fap_lib.metrics import image_metrics, pixel_metrics, region_weights
+
+
+def plain_official_aupro(masks: np.ndarray, maps: np.ndarray) -> float:
+    """The official definition, threshold by threshold and region by region."""
+    low, high = maps.min(), maps.max()
+    regions = [(i, r.coords) for i, m in enumerate(masks) for r in measure.regionprops(measure.label(m))]
+    pros, fprs = [], []
+    for threshold in np.arange(low, high, (high - low) / 200):
+        above = maps > threshold
+        pros.append(np.mean([above[i][tuple(coords.T)].mean() for i, coords in regions]))
+        fprs.append((above & ~masks).sum() / (~masks).sum())
+    pros, fprs = np.array(pros), np.array(fprs)
+    kept = fprs < 0.3
+    scaled = (fprs[kept] - fprs[kept].min()) / (fprs[kept].max() - fprs[kept].min())
+    return auc(scaled, pros[kept])
+
+
+def plain_exact_aupro(masks: np.ndarray, maps: np.ndarray) -> float:
+    """All distinct values as thresholds, linear between them, up to a false positive rate of 0.3."""
+    regions = [(i, r.coords) for i, m in enumerate(masks) for r in measure.regionprops(measure.label(m))]
+    pros, fprs = [0.0], [0.0]
+    for threshold in np.unique(maps)[::-1]:
+        above = maps >= threshold
+        pros.append(np.mean([above[i][tuple(coords.T)].mean() for i, coords in regions]))
+        fprs.append((above & ~masks).sum() / (~masks).sum())
+    grid = np.unique(np.r_[[f for f in fprs if f < 0.3], 0.3])
+    curve = [(f, p) for f, p in zip(fprs, pros, strict=True) if f <= 0.3]
+    end = np.interp(0.3, fprs, pros)
+    x, y = np.array([*curve, (0.3, end)]).T
+    assert grid[-1] == 0.3
+    return float(np.trapezoid(y, x)) / 0.3
+
+
+def passes(maps: np.ndarray, masks: np.ndarray, batch: int = 2):
+    def start():
+        for i in range(0, len(maps), batch):
+            yield torch.from_numpy(maps[i : i + batch]), torch.from_numpy(masks[i : i + batch])
+
+    return start
+
+
+def computed(maps: np.ndarray, masks: np.ndarray, batch: int = 2) -> dict:
+    return {metric.name: metric for metric in pixel_metrics(passes(maps, masks, batch))}
+
+
+def scene(seed: int, count: int = 4, size: int = 64, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Smooth maps that find some of the regions."""
+    random = np.random.default_rng(seed)
+    fields = [gaussian_filter(random.standard_normal((size, size)), 6) for _ in range(count)]
+    masks = np.stack([field > 0.06 for field in fields])
+    masks[0] = False
+    noise = [gaussian_filter(random.standard_normal((size, size)), 2) for _ in range(count)]
+    maps = np.stack([3 * m * random.random() + spread * n for m, n in zip(masks, noise, strict=True)])
+    return (1 / (1 + np.exp(-maps))).astype(np.float32), masks
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ranking_metrics_equal_scikit_learns(seed):
+    maps, masks = scene(seed)
+    found = computed(maps, masks)
+    truth, score = masks.ravel(), maps.ravel()
+    precision, recall, _ = precision_recall_curve(truth, score)
+    expected = {
+        "auroc": roc_auc_score(truth, score),
+        "ap": average_precision_score(truth, score),
+        "f1_max": np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)),
+    }
+    for name, value in expected.items():
+        assert found[name].value == pytest.approx(value, abs=1e-5)
+        assert abs(found[name].value - value) <= found[name].error + 1e-9
+        assert found[name].error <= 1e-5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_aupro_equals_both_definitions(seed):
+    maps, masks = scene(seed)
+    found = computed(maps, masks)
+    assert found["aupro_official"].value == pytest.approx(plain_official_aupro(masks, maps), abs=1e-12)
+    exact = plain_exact_aupro(masks, maps)
+    assert found["aupro_exact"].value == pytest.approx(exact, abs=1e-5)
+    assert abs(found["aupro_exact"].value - exact) <= found["aupro_exact"].error + 1e-9
+    assert "official" in found["aupro_official"].definition
+    assert "exact" in found["aupro_exact"].definition
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_scores_with_any_ties(data):
+    """Few distinct values, huge and tiny ones, negative ones: the bound always holds."""
+    values = data.draw(
+        st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=6).map(lambda v: np.float32(v))
+    )
+    picks = data.draw(st.lists(st.integers(0, len(values) - 1), min_size=32, max_size=32))
+    truth = np.array(data.draw(st.lists(st.booleans(), min_size=32, max_size=32)))
+    maps, masks = values[picks].reshape(2, 4, 4), truth.reshape(2, 4, 4)
+    found = computed(maps, masks, batch=1)
+    if truth.all() or not truth.any():
+        assert all(metric.value is None and metric.reason for metric in found.values())
+        return
+    score = maps.ravel()
+    for name, value in (
+        ("auroc", roc_auc_score(truth, score)),
+        ("ap", average_precision_score(truth, score)),
+        ("aupro_exact", plain_exact_aupro(masks, maps)),
+    ):
+        assert abs(found[name].value - value) <= found[name].error + 1e-9
+    if found["aupro_official"].value is not None:
+        assert found["aupro_official"].value == pytest.approx(plain_official_aupro(masks, maps), abs=1e-9)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 4))
+def test_batches_do_not_matter(seed, batch):
+    maps, masks = scene(seed, size=24)
+    if not masks.any():
+        return
+    one, other = computed(maps, masks, batch=4), computed(maps, masks, batch)
+    assert [m.value for m in one.values()] == pytest.approx([m.value for m in other.values()], abs=1e-12)
+
+
+def test_a_narrow_range_of_scores_is_ranked_as_finely():
+    maps, masks = scene(5)
+    narrow = (0.5 + 1e-4 * maps).astype(np.float32)
+    found = computed(narrow, masks)
+    assert found["auroc"].value == pytest.approx(roc_auc_score(masks.ravel(), narrow.ravel()), abs=1e-9)
+    assert found["auroc"].error == 0  # every bin is a single float
+
+
+def test_order_is_all_that_counts_for_ranking():
+    maps, masks = scene(6)
+    one, other = computed(maps, masks), computed((2 * maps).astype(np.float32), masks)
+    assert one["auroc"].value == pytest.approx(other["auroc"].value, abs=1e-12)
+
+
+def test_what_cannot_be_computed_says_why():
+    maps, masks = scene(7)
+    for found, reason in (
+        (computed(maps, np.zeros_like(masks)), "all pixels are normal"),
+        (computed(maps, np.ones_like(masks)), "all pixels are anomalous"),
+    ):
+        assert len(found) == 5
+        assert {metric.value for metric in found.values()} == {None}
+        assert {metric.reason for metric in found.values()} == {reason}
+    constant = computed(np.full_like(maps, 0.5), masks)
+    assert constant["auroc"].value == pytest.approx(0.5)
+    assert constant["aupro_official"].value is None
+    assert "same score" in constant["aupro_official"].reason
+
+
+def test_regions_touch_at_corners():
+    mask = np.zeros((1, 4, 4), dtype=bool)
+    mask[0, 0, 0] = mask[0, 1, 1] = mask[0, 3, 3] = True
+    weights, regions = region_weights(torch.from_numpy(mask))
+    assert regions == 2
+    assert weights.tolist() == [0.5, 0.5, 1.0]
+
+
+def test_image_metrics_equal_scikit_learns():
+    random = np.random.default_rng(0)
+    labels, scores = random.integers(0, 2, 50), random.random(50).astype(np.float32)
+    found = {metric.name: metric.value for metric in image_metrics(labels, scores)}
+    f1 = [
+        2 * (labels & (scores >= t)).sum() / (labels.sum() + (scores >= t).sum()) for t in np.unique(scores)
+    ]
+    assert found == pytest.approx(
+        {
+            "auroc": roc_auc_score(labels, scores),
+            "ap": average_precision_score(labels, scores),
+            "f1_max": max(f1),
+        }
+    )
+
+
+@pytest.mark.parametrize(("labels", "kind"), [([0, 0], "normal"), ([1, 1], "anomalous")])
+def test_image_metrics_of_one_class_are_undefined(labels, kind):
+    found = image_metrics(np.array(labels), np.array([0.1, 0.2]))
+    assert [metric.value for metric in found] == [None] * 3
+    assert {metric.reason for metric in found} == {f"all images are {kind}"}

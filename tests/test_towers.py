@@ -1,0 +1,127 @@
+"""The towers compute what open_clip computes, only once and without touching the model."""
+
+import hashlib
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fap_lib.clip import Backbone
+from fap_lib.errors import KitError
+from fap_lib.image_tower import resize_positions
+
+
+def fingerprint(backbone: Backbone) -> str:
+    values = b"".join(value.numpy().tobytes() for value in backbone.clip.state_dict().values())
+    return hashlib.sha256(values).hexdigest()
+
+
+def test_plain_tokens_and_class_token_are_open_clips(backbone):
+    pixels = torch.randn(2, 3, 42, 42, generator=torch.manual_seed(0))
+    features = backbone.image_tower(42, vv_blocks=0, class_norm=True)(pixels)
+    expected = backbone.clip.visual.forward_intermediates(
+        pixels, indices=1, normalize_intermediates=True, output_fmt="NLC"
+    )
+    assert torch.allclose(features.image, expected["image_features"], atol=1e-5)
+    patches = expected["image_intermediates"][0] @ backbone.visual.proj
+    assert torch.allclose(features.tokens[:, 1:], patches, atol=1e-5)
+
+
+@pytest.mark.parametrize("vv_blocks", [1, 2, 4])
+def test_value_value_path_against_its_definition(backbone, vv_blocks):
+    """Written out with explicit softmax attention, token by token of the definition."""
+    visual = backbone.visual
+    pixels = torch.randn(2, 3, 70, 70, generator=torch.manual_seed(1))
+    features = backbone.image_tower(70, vv_blocks)(pixels)
+
+    x = visual.conv1(pixels).flatten(2).transpose(1, 2)
+    x = torch.cat([visual.class_embedding.expand(2, 1, -1), x], dim=1)
+    x = visual.ln_pre(x + resize_positions(visual.positional_embedding, 5))
+    blocks = list(visual.transformer.resblocks)
+    for index, block in enumerate(blocks):
+        if index == len(blocks) - vv_blocks:
+            dense = x
+        if index >= len(blocks) - vv_blocks:
+            width, heads = x.shape[-1], block.attn.num_heads
+            normed = block.ln_1(x)
+            weight, bias = block.attn.in_proj_weight[2 * width :], block.attn.in_proj_bias[2 * width :]
+            v = F.linear(normed, weight, bias).unflatten(-1, (heads, -1)).transpose(1, 2)
+            attention = (v @ v.transpose(-1, -2) * v.shape[-1] ** -0.5).softmax(-1)
+            dense = dense + block.attn.out_proj((attention @ v).transpose(1, 2).flatten(2))
+        x = block(x)
+    assert torch.allclose(features.tokens, visual.ln_post(dense) @ visual.proj, atol=1e-5)
+    assert torch.allclose(features.image, x[:, 0] @ visual.proj, atol=1e-5)
+
+
+def test_running_at_another_size_leaves_the_model_alone(backbone):
+    before = fingerprint(backbone)
+    for size in (28, 70, 98):
+        tokens = backbone.image_tower(size, 2)(torch.zeros(1, 3, size, size)).tokens
+        assert tokens.shape == (1, 1 + (size // 14) ** 2, 64)
+    assert fingerprint(backbone) == before
+    assert backbone.visual.positional_embedding.shape[0] == 1 + 9
+
+
+def test_positions_resize_as_interpolate_does():
+    positions = torch.randn(1 + 16, 8, generator=torch.manual_seed(2))
+    resized = resize_positions(positions, 7)
+    plane = positions[1:].reshape(1, 4, 4, 8).permute(0, 3, 1, 2)
+    expected = F.interpolate(plane, (7, 7), mode="bilinear").permute(0, 2, 3, 1).reshape(-1, 8)
+    assert torch.equal(resized[0], positions[0])
+    assert torch.allclose(resized[1:], expected)
+    assert resize_positions(positions, 4) is positions
+
+
+@pytest.mark.parametrize("size", [0, -14, 71])
+def test_a_size_that_does_not_fit_the_patch_is_refused(backbone, size):
+    with pytest.raises(KitError, match="patch of 14 pixels; use"):
+        backbone.image_tower(size, 1)
+
+
+def test_too_many_value_value_blocks_are_refused(backbone):
+    with pytest.raises(KitError, match="has 4 blocks"):
+        backbone.image_tower(70, 5)
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("bfloat16", 0.05), ("float16", 0.01)])
+def test_lower_precisions_stay_near(precision, limit):
+    from fap_lib.clip import TINY, load_backbone
+
+    pixels = torch.randn(2, 3, 70, 70, generator=torch.manual_seed(3))
+    exact = load_backbone(TINY).image_tower(70, 2)(pixels)
+    low = load_backbone(TINY).to("cpu", precision)
+    found = low.image_tower(70, 2)(pixels.to(getattr(torch, precision)))
+    assert found.tokens.dtype == getattr(torch, precision)
+    error = (found.tokens.float() - exact.tokens).norm() / exact.tokens.norm()
+    assert 0 < float(error) < limit
+
+
+def test_prefix_and_suffix_equal_the_whole_sequence_of_77_tokens(backbone):
+    tower, text = backbone.text_tower, "a photo of a damaged metal nut."
+    expected = backbone.clip.encode_text(backbone.tokenizer([text]))
+    tokens = tower.embed(text)
+    for cut in (1, 4, len(tokens) - 1):
+        prefix = tower.prefix(tokens[:cut], torch.zeros(0, 4, tower.width))
+        found = tower.suffix(prefix, tokens[None, cut:])
+        assert torch.allclose(found, expected, atol=1e-5), cut
+
+
+def test_suffixes_of_a_batch_do_not_see_each_other(backbone):
+    tower = backbone.text_tower
+    tokens = torch.randn(3, 4, tower.width, generator=torch.manual_seed(4)) * 0.1
+    prefix = tower.prefix(torch.randn(6, tower.width) * 0.1, torch.randn(2, 4, tower.width) * 0.1)
+    together = tower.suffix(prefix, tokens)
+    for index in range(3):
+        assert torch.allclose(tower.suffix(prefix, tokens[index : index + 1])[0], together[index], atol=1e-6)
+
+
+def test_deep_tokens_replace_positions_one_to_t(backbone):
+    tower = backbone.text_tower
+    generator = torch.manual_seed(5)
+    tokens, other_tokens = torch.randn(2, 6, tower.width, generator=generator)
+    other_tokens[0], other_tokens[5] = tokens[0], tokens[5]  # V1..V4 differ
+    deep = torch.randn(1, 4, tower.width, generator=generator)
+    one, other = tower.prefix(tokens, deep), tower.prefix(other_tokens, deep)
+    assert not torch.allclose(one.keys[0][:, :, 1:5], other.keys[0][:, :, 1:5])
+    assert torch.allclose(one.keys[1][:, :, 1:5], other.keys[1][:, :, 1:5])  # replaced before block 1
+    assert not torch.allclose(one.keys[1][:, :, 5], other.keys[1][:, :, 5])  # V5 keeps its own stream
