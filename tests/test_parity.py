@@ -59,7 +59,9 @@ def test_sampled_arrays_of_large_models_are_compared(tmp_path):
             content[f"{mode}/patch_features_raw_every97"] = content.pop(f"{mode}/patch_features_raw")[:, ::97]
             for name in ("anomaly_map", "anomaly_map_sigma10"):
                 content[f"{mode}/{name}_every37"] = content.pop(f"{mode}/{name}")[:, ::37, ::37]
-            for key in [k for k in content if k.startswith((f"{mode}/grad", f"{mode}/after", f"{mode}/train"))]:
+            for key in [
+                k for k in content if k.startswith((f"{mode}/grad", f"{mode}/after", f"{mode}/train"))
+            ]:
                 del content[key]
 
     found = {key: error for key, error, _ in parity.compare(_rewrite(tmp_path / "large.npz", change))}
