@@ -9,14 +9,14 @@ UV_VERSION := 0.13.9
 # The lock as it is, or without the packages that only a GPU needs.
 LOCK := $(if $(filter cpu,$(TORCH_BACKEND)),grep -vE '^(nvidia-|cuda-|triton)' requirements.lock,cat requirements.lock)
 
-PROFILE ?= mini
+PROFILE ?= tiny
 DATA ?=
 TRAIN ?=
 TEST ?=
 SETTINGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint reproduce parity lock clean
+.PHONY: help setup demo test lint reproduce parity lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(RUN) -m uv pip install --quiet --python $(RUN) --no-deps --editable .
 	@touch $@
 
+demo: $(VENV)/.ready ## the main job on generated images: prepare, train, evaluate, report
+	$(RUN) -m fap_lib.cli demo
+
 test: $(VENV)/.ready lint ## lint, type-check and run all tests
 	$(RUN) -m pytest
 
@@ -41,7 +44,7 @@ lint: $(VENV)/.ready ## ruff (lint and format) and mypy
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
 
-reproduce: $(VENV)/.ready ## train on one dataset, test on others: DATA=folder TRAIN=name TEST=name,name [PROFILE=paper]
+reproduce: $(VENV)/.ready ## train on one dataset, test on others: DATA=folder TRAIN=name TEST=name,name [PROFILE=paper SETTINGS=file]
 	$(RUN) -m fap_lib.cli reproduce --data "$(DATA)" --train "$(TRAIN)" --test "$(TEST)" --profile "$(PROFILE)" \
 	  $(if $(SETTINGS),--settings "$(SETTINGS)")
 

@@ -16,7 +16,7 @@ from fap_lib.progress import bar
 RAW = "raw"
 """Name of the link, in a prepared dataset, to the raw files; nothing is copied."""
 
-_DEPTH = 4  # how far below the given folder a download is looked for
+_DEPTH = 6  # how far below the given folder a download is looked for
 
 
 def prepare(name: str, source: Path, destination: Path | None = None) -> Manifest:

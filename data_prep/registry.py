@@ -49,7 +49,7 @@ _ENTRIES = (
         holds=("labels.csv", "images"),
         layout=layouts.elpv,
         expected=(377, 715),
-        protocol="normal: probability 0, a quarter kept for the test; anomalous: probability 1; the rest dropped",
+        protocol="normal: probability 0, a quarter of them; anomalous: probability 1; all others dropped",
     ),
     Dataset(
         name="brainmri",

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from fap_lib import __version__
@@ -13,6 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="fap", description="The FAPrompt kit.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_demo(commands)
     _add_reproduce(commands)
     _add_parity(commands)
     _add_ledger(commands)
@@ -32,12 +34,35 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("demo", help="the main job on generated images, without any download")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(_: argparse.Namespace) -> None:
+    from fap_lib.reproduce import demo
+
+    start = time.perf_counter()
+    result = demo()
+    means = {
+        (row["level"], row["metric"]): row["value"] for row in result.metrics if row["category"] == "mean"
+    }
+    shown = (
+        ("image AUROC", "image", "auroc"),
+        ("pixel AUROC", "pixel", "auroc"),
+        ("AUPRO", "pixel", "aupro_official"),
+    )
+    figures = ", ".join(f"{title} {100 * means[level, name]:.1f}" for title, level, name in shown)
+    print(f"{result.folder}\nNote: {result.label}.")
+    print(f"FAPrompt {result.profile}: {figures}, seconds {time.perf_counter() - start:.0f}")
+
+
 def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("reproduce", help="train prompts on one dataset and test them on others")
     parser.add_argument("--data", type=Path, required=True, help="folder with raw or prepared datasets")
     parser.add_argument("--train", required=True, metavar="NAME")
     parser.add_argument("--test", required=True, metavar="NAME,NAME")
-    parser.add_argument("--profile", default="mini")
+    parser.add_argument("--profile", default="tiny")
     parser.add_argument("--settings", type=Path, help="YAML file with changes to the profile")
     parser.add_argument("--run", dest="folder", type=Path, help="run folder (default: one below runs/)")
     parser.add_argument("--device", default="auto")

@@ -158,7 +158,7 @@ class FeatureRun(Settings):
     title: ClassVar[str] = "notebook"
     data: str
     split: Literal["train", "test"] = "test"
-    profile: str = "mini"
+    profile: str = "tiny"
     settings: dict[str, Any] = Field(default_factory=dict)
     run: str
     device: str = "auto"

@@ -24,7 +24,7 @@ class SocketKernelManager(AsyncKernelManager):
         self._sockets = tempfile.mkdtemp(prefix="fap-")
         super().__init__(transport="ipc", ip=f"{self._sockets}/k", **options)
 
-    async def cleanup_resources(self, restart: bool = False) -> None:
+    async def cleanup_resources(self, restart: bool = False) -> None:  # type: ignore[override]
         await super().cleanup_resources(restart)
         if not restart:
             shutil.rmtree(self._sockets, ignore_errors=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep import toy
 from data_prep.prepare import prepare
 from fap_lib import paths
 from fap_lib.config import load_profile
@@ -24,6 +25,7 @@ FEATURES, TRAIN, EVALUATE = "01_clip_features", "04_train_prompts", "05_evaluate
 class Result:
     """What the main job leaves: its folder, the tidy metrics of all test sets, and what they mean."""
 
+    profile: str
     folder: Path
     metrics: list[dict[str, Any]]
     label: str
@@ -73,7 +75,15 @@ def reproduce(
         metrics += content["metrics"]
         label = content["label"]
     write_text(folder / "metrics.csv", table(metrics))
-    return Result(folder, metrics, label)
+    return Result(profile, folder, metrics, label)
+
+
+def demo() -> Result:
+    """The main job on toy images and random weights: it shows that everything runs, and nothing else."""
+    for name in toy.CATEGORIES:
+        toy.write(paths.data() / name, name)
+    train, test = toy.CATEGORIES
+    return reproduce(paths.data(), train, [test], "tiny", {}, paths.runs() / "demo")
 
 
 def locate(name: str, data: Path) -> Path:

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import GOLDEN
 
 from fap_lib import parity
-
-from conftest import GOLDEN
 
 
 @pytest.fixture(scope="module")
