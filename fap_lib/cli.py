@@ -41,12 +41,11 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
 
 def _demo(_: argparse.Namespace) -> None:
     from fap_lib.reproduce import demo
+    from fap_lib.scoring import MEAN
 
     start = time.perf_counter()
     result = demo()
-    means = {
-        (row["level"], row["metric"]): row["value"] for row in result.metrics if row["category"] == "mean"
-    }
+    means = {(row["level"], row["metric"]): row["value"] for row in result.metrics if row["category"] == MEAN}
     shown = (
         ("image AUROC", "image", "auroc"),
         ("pixel AUROC", "pixel", "auroc"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fap_lib.files import write_json, write_text
-from fap_lib.scoring import Scores
+from fap_lib.scoring import MEAN, Scores
 
 METRICS = "metrics"
 SCORES = "scores.csv"
@@ -57,5 +57,5 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "definition": row["reason"] or row["definition"],
         }
         for row in rows
-        if row["category"] == "mean"
+        if row["category"] == MEAN
     ]

@@ -1,0 +1,40 @@
+"""The ledger names real settings, and every difference between the modes has its row."""
+
+import pytest
+
+from fap_lib.config import ModelSettings, load_profile
+from fap_lib.ledger import rows
+
+
+def test_every_difference_of_the_collection_has_a_row():
+    ids = [row.id for row in rows()]
+    assert len(ids) == len(set(ids)) == 25
+
+
+@pytest.mark.parametrize("row", [row for row in rows() if row.setting], ids=lambda row: row.id)
+def test_settings_exist_and_take_both_values(row):
+    section, name = row.setting.split(".")
+    for value in row.values.values():
+        changed = load_profile("paper", {section: {name: value}})
+        assert getattr(getattr(changed, section), name) == value
+    if row.id not in ("patch-selection", "patch-order"):
+        profile = load_profile("paper")
+        assert getattr(getattr(profile, section), name) == row.values[row.default]
+
+
+def test_the_modes_differ_in_the_patch_selection_alone():
+    (row,) = [row for row in rows() if row.id == "patch-selection"]
+    for mode in ("paper", "released"):
+        assert ModelSettings(mode=mode).patch_selection == row.values[mode]
+    paper, released = ModelSettings(mode="paper"), ModelSettings(mode="released")
+    differing = [k for k in ModelSettings.model_fields if getattr(paper, k) != getattr(released, k)]
+    assert differing == ["mode"]
+    differing_rows = {r.id for r in rows() if r.values and r.values["paper"] != r.values["released"]}
+    assert differing_rows == {"patch-selection", "patch-order"}
+
+
+def test_every_row_says_where_and_why():
+    for row in rows():
+        assert row.where
+        assert row.default in ("paper", "released")
+        assert len(row.why) > 20
