@@ -49,7 +49,7 @@ def rgb(image: Image.Image, size: int) -> np.ndarray:
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     # PIL itself names this resize exactly: torchvision's Resize on a PIL image makes the same call.
-    return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
+    return np.array(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
 
 
 def load_mask(path: Path, rule: MaskRule, image_size: tuple[int, int], size: int) -> np.ndarray:

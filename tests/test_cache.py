@@ -1,0 +1,201 @@
+"""A cache is trusted only while its inputs and its bytes are unchanged."""
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fap_lib import cache as cache_module
+from fap_lib import paths
+from fap_lib.cache import COMPLETE, features
+from fap_lib.errors import KitError
+from fap_lib.images import load_mask
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How many images pass the image tower."""
+    count = []
+    original = cache_module.encode
+
+    def encode(backbone, tower, images):
+        count.append(len(images))
+        return original(backbone, tower, images)
+
+    monkeypatch.setattr(cache_module, "encode", encode)
+    return count
+
+
+def folder() -> Path:
+    (found,) = paths.cache().iterdir()
+    return found
+
+
+def test_features_are_the_towers_and_each_image_passes_once(dataset, backbone, small, counted):
+    cache = features(dataset, "test", backbone, small)
+    assert sum(counted) == len(cache) == 16
+    pixels, mask = cache_module.load_pair(dataset, dataset.records("test")[1], 70)
+    raw = backbone.image_tower(70, 2)(backbone.normalise(pixels[None]))
+    image, patches = cache.features(np.array([1]))
+    expected = torch.nn.functional.normalize(raw.tokens[0, 1:], dim=-1)
+    assert torch.allclose(patches[0], expected, atol=1e-3)
+    assert torch.allclose(image.norm(dim=-1), torch.ones(1), atol=1e-3)
+    assert np.array_equal(cache.masks(np.array([1]))[0].numpy(), mask)
+    assert mask.any()
+    features(dataset, "test", backbone, small)
+    assert sum(counted) == 16
+
+
+def test_masks_resize_as_the_official_loader(dataset):
+    record = next(record for record in dataset.records("test") if record.mask)
+    path = dataset.root / record.mask
+    found = load_mask(path, "nonzero", (98, 98), 70)
+    grey = Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8) * 255)
+    expected = np.asarray(grey.resize((70, 70), Image.Resampling.BILINEAR)) / 255 > 0.5
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["image.npy", "patches.npy", "masks.npy", "rows.npy"])
+def test_one_damaged_byte_costs_one_row(dataset, backbone, small, counted, name):
+    before = features(dataset, "test", backbone, small).patches[:].copy()
+    path = folder() / name
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    counted.clear()
+    again = features(dataset, "test", backbone, small)
+    assert sum(counted) == 1
+    assert np.allclose(again.patches, before, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["image.npy", "patches.npy", "masks.npy", "rows.npy"])
+@pytest.mark.parametrize("damage", ["truncated", "deleted", "garbage"])
+def test_a_damaged_file_is_rebuilt(dataset, backbone, small, counted, name, damage):
+    features(dataset, "test", backbone, small)
+    path = folder() / name
+    if damage == "truncated":
+        os.truncate(path, path.stat().st_size // 2)
+    elif damage == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(b"not an array")
+    counted.clear()
+    features(dataset, "test", backbone, small)
+    assert sum(counted) == 16
+
+
+def test_a_changed_image_or_mask_is_noticed(dataset, backbone, small, counted):
+    old = features(dataset, "test", backbone, small).patches[1].copy()
+    record = dataset.records("test")[1]
+    image = Image.open(dataset.root / record.image).transpose(Image.Transpose.ROTATE_180)
+    image.save(dataset.root / record.image)
+    counted.clear()
+    new = features(dataset, "test", backbone, small)
+    assert counted == [1]
+    assert not np.allclose(new.patches[1], old)
+
+    mask = Image.new("L", (98, 98), 255)
+    mask.save(dataset.root / record.mask)
+    assert bool(features(dataset, "test", backbone, small).masks(np.array([1])).all())
+
+
+@pytest.mark.parametrize(
+    "change", [{"image_size": 98}, {"vv_blocks": 1}, {"class_norm": True}, {"precision": "bfloat16"}]
+)
+def test_every_setting_has_its_own_cache(dataset, backbone, small, change):
+    first = features(dataset, "test", backbone, small)
+    other = features(dataset, "test", backbone, small.model_copy(update=change))
+    assert first.digest != other.digest
+    assert len(list(paths.cache().iterdir())) == 2
+
+
+def test_an_interrupted_extraction_keeps_what_it_has(dataset, backbone, small, monkeypatch):
+    encoded = []
+    original = cache_module.encode
+
+    def interrupted(backbone_, tower, images):
+        if len(encoded) == 2:
+            raise KeyboardInterrupt
+        encoded.append(len(images))
+        return original(backbone_, tower, images)
+
+    monkeypatch.setattr(cache_module, "encode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        features(dataset, "test", backbone, small, batch_size=4)
+    assert not (folder() / COMPLETE).exists()
+
+    rest = []
+    monkeypatch.setattr(
+        cache_module, "encode", lambda b, t, images: (rest.append(len(images)), original(b, t, images))[1]
+    )
+    features(dataset, "test", backbone, small, batch_size=4)
+    assert sum(rest) == 8
+    assert (folder() / COMPLETE).exists()
+
+
+def test_two_at_once_do_the_work_once(dataset, backbone, small, counted):
+    threads = [threading.Thread(target=features, args=(dataset, "test", backbone, small)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(counted) == 16
+
+
+def test_a_missing_image_or_mask_is_named(dataset, backbone, small):
+    record = dataset.records("test")[1]
+    (dataset.root / record.mask).unlink()
+    with pytest.raises(KitError, match=f"the mask .*{Path(record.mask).name} is listed in the manifest"):
+        features(dataset, "test", backbone, small)
+    (dataset.root / record.image).unlink()
+    with pytest.raises(KitError, match=f"the image .*{Path(record.image).name} is listed in the manifest"):
+        features(dataset, "test", backbone, small)
+
+
+def test_a_truncated_image_is_named_and_the_rest_is_kept(dataset, backbone, small, counted):
+    path = dataset.root / dataset.records("test")[9].image
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(KitError, match=r"cannot be decoded .* truncated"):
+        features(dataset, "test", backbone, small, batch_size=4)
+    path.write_bytes(whole)
+    done = sum(counted)
+    assert done >= 8
+    counted.clear()
+    features(dataset, "test", backbone, small, batch_size=4)
+    assert sum(counted) == 16 - done
+
+
+def test_a_mask_of_another_size_is_refused(dataset, backbone, small):
+    record = dataset.records("test")[1]
+    Image.new("L", (50, 98)).save(dataset.root / record.mask)
+    with pytest.raises(KitError, match="is 50x98 pixels but its image is 98x98"):
+        features(dataset, "test", backbone, small)
+
+
+def test_features_that_are_not_finite_are_refused(dataset, backbone, small, monkeypatch):
+    monkeypatch.setattr(
+        type(backbone), "normalise", lambda _, images: torch.full((len(images), 3, 70, 70), torch.nan)
+    )
+    with pytest.raises(KitError, match="set precision to float32 or bfloat16"):
+        features(dataset, "test", backbone, small)
+
+
+def test_gpu_out_of_memory_suggests_a_batch(dataset, backbone, small, monkeypatch):
+    def full(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(type(backbone), "normalise", full)
+    with pytest.raises(KitError, match="set the feature batch size to 4"):
+        features(dataset, "test", backbone, small)
+
+
+def test_a_disk_without_room_is_said_before_the_work(dataset, backbone, small, monkeypatch, counted):
+    monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda _: type("U", (), {"free": 10})())
+    with pytest.raises(KitError, match="GB are free; free some space"):
+        features(dataset, "test", backbone, small)
+    assert counted == []

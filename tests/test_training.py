@@ -1,0 +1,198 @@
+"""Training: resumes bit for bit, refuses what it cannot learn from, logs every step."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from data_prep import toy
+from fap_lib import paths
+from fap_lib.cache import features
+from fap_lib.config import ModelSettings, TrainSettings
+from fap_lib.errors import KitError
+from fap_lib.model import FAPrompt
+from fap_lib.training import LOG, PROMPTS, STATE, batches, train
+
+SETTINGS = TrainSettings(epochs=3, batch_size=5, save_every=2, seed=7)
+
+
+def fresh_model(backbone, **changes) -> FAPrompt:
+    torch.manual_seed(1)
+    return FAPrompt(backbone.text_tower, ModelSettings(deep_layers=2, **changes), backbone.patch_width)
+
+
+def log_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+
+
+def test_every_epoch_sees_every_image_once_in_its_own_order():
+    seen = list(batches(12, SETTINGS))
+    assert [step for _, step, _ in seen] == list(range(1, 10))
+    orders = [np.concatenate([index for e, _, index in seen if e == epoch]) for epoch in (1, 2, 3)]
+    assert all(sorted(order) == list(range(12)) for order in orders)
+    assert not np.array_equal(orders[0], orders[1])
+
+
+@pytest.mark.parametrize("done", range(9))
+def test_a_resumed_order_is_the_rest_of_the_whole(done):
+    whole, rest = list(batches(12, SETTINGS)), list(batches(12, SETTINGS, done))
+    assert [(e, s, i.tolist()) for e, s, i in rest] == [(e, s, i.tolist()) for e, s, i in whole[done:]]
+
+
+def test_the_loss_falls_and_the_log_is_complete(dataset, backbone, small, tmp_path):
+    cache = features(dataset, "test", backbone, small)
+    model = fresh_model(backbone)
+    settings = TrainSettings(epochs=6, batch_size=8, keep_epochs=[2])
+    path = train(model, backbone, cache, small, settings, tmp_path, validate=lambda _: {"image_auroc": 0.5})
+    log = [line for line in log_of(tmp_path) if "total" in line]
+    assert [line["step"] for line in log] == list(range(1, 13))
+    assert log[-1]["total"] < log[0]["total"]
+    assert [line["validation"] for line in log_of(tmp_path) if "validation" in line] == [
+        {"image_auroc": 0.5}
+    ] * 6
+    assert path == tmp_path / PROMPTS
+    assert (tmp_path / "epoch_02.safetensors").exists()
+    assert not (tmp_path / STATE).exists()
+
+
+def test_the_same_seed_gives_the_same_prompts(dataset, backbone, small, tmp_path):
+    cache = features(dataset, "test", backbone, small)
+    one, two = (
+        load_file(train(fresh_model(backbone), backbone, cache, small, SETTINGS, tmp_path / name))
+        for name in ("one", "two")
+    )
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    other = SETTINGS.model_copy(update={"seed": 8})
+    three = load_file(train(fresh_model(backbone), backbone, cache, small, other, tmp_path / "three"))
+    assert not torch.equal(one["prompts.abnormal"], three["prompts.abnormal"])
+
+
+CHILD = """
+import sys, time, torch
+from pathlib import Path
+from fap_lib import training
+from fap_lib.cache import features
+from fap_lib.clip import TINY, load_backbone
+from fap_lib.config import FeatureSettings, ModelSettings, TrainSettings
+from fap_lib.manifest import read_manifest
+from fap_lib.model import FAPrompt
+
+torch.set_num_threads(1)
+step, pause = training._step, float(sys.argv[3])
+def slow(*arguments):
+    time.sleep(pause)
+    return step(*arguments)
+training._step = slow
+backbone = load_backbone(TINY)
+small = FeatureSettings(backbone=TINY, image_size=70, vv_blocks=2)
+cache = features(read_manifest(Path(sys.argv[1])), "test", backbone, small)
+torch.manual_seed(1)
+model = FAPrompt(backbone.text_tower, ModelSettings(deep_layers=2, selection="random"), backbone.patch_width)
+settings = TrainSettings(epochs=6, batch_size=5, save_every=2, seed=7)
+training.train(model, backbone, cache, small, settings, Path(sys.argv[2]))
+"""
+
+
+def test_kill_9_and_resume_equals_the_uninterrupted_run_bit_for_bit(tmp_path, home):
+    data = toy.write(tmp_path / "toy", "toy-aux", each=4).root
+    environment = {**os.environ, "FAP_HOME": str(home), "PYTHONPATH": str(paths.REPOSITORY)}
+
+    def child(folder: Path, pause: float) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(data), str(folder), str(pause)], env=environment
+        )
+
+    assert child(tmp_path / "whole", 0).wait(120) == 0
+    killed = tmp_path / "killed"
+    for _ in range(2):  # in the middle of an epoch, twice
+        process = child(killed, 0.15)
+        seen = json.loads(log_line) if (log_line := last_line(killed)) else {"step": 0}
+        limit = time.monotonic() + 60
+        while time.monotonic() < limit and process.poll() is None:
+            now = last_line(killed)
+            if (killed / STATE).exists() and now and json.loads(now)["step"] >= seen["step"] + 3:
+                break
+            time.sleep(0.02)
+        assert process.poll() is None, "the run ended before it could be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (killed / PROMPTS).exists()
+    assert child(killed, 0).wait(120) == 0
+
+    one, two = load_file(tmp_path / "whole" / PROMPTS), load_file(killed / PROMPTS)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    steps = [line["step"] for line in log_of(killed)]
+    assert steps == list(range(1, 25))
+    for mine, theirs in zip(log_of(killed), log_of(tmp_path / "whole"), strict=True):
+        assert mine["total"] == theirs["total"]
+
+
+def last_line(folder: Path) -> str | None:
+    """The last complete line of the log that reached the disk, if any."""
+    path = folder / LOG
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    complete = [line for line in lines if line.endswith("\n")]
+    return complete[-1] if complete else None
+
+
+def test_other_settings_do_not_continue_a_run(dataset, backbone, small, tmp_path, monkeypatch):
+    cache = features(dataset, "test", backbone, small)
+    from fap_lib import training
+
+    calls = []
+    original = training._step
+
+    def stop(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(training, "_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh_model(backbone), backbone, cache, small, SETTINGS, tmp_path)
+    other = SETTINGS.model_copy(update={"learning_rate": 2e-3})
+    with pytest.raises(KitError, match="interrupted training with other settings"):
+        train(fresh_model(backbone), backbone, cache, small, other, tmp_path)
+    assert (tmp_path / STATE).exists()
+
+
+def test_images_without_mask_or_label_are_refused(dataset, backbone, small, tmp_path):
+    from dataclasses import replace
+
+    cache = features(dataset, "test", backbone, small)
+    whole = list(cache.records)
+    cache.records = [replace(record, mask=None) for record in whole]
+    with pytest.raises(KitError, match="has no mask, and training needs masks"):
+        train(fresh_model(backbone), backbone, cache, small, SETTINGS, tmp_path / "run")
+    cache.records = [replace(record, label=None) for record in whole]
+    with pytest.raises(KitError, match="has no label"):
+        train(fresh_model(backbone), backbone, cache, small, SETTINGS, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(dataset, backbone, small, tmp_path):
+    cache = features(dataset, "test", backbone, small)
+    wild = SETTINGS.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(KitError, match="lower learning_rate"):
+        train(fresh_model(backbone), backbone, cache, small, wild, tmp_path)
+    assert not (tmp_path / PROMPTS).exists()
+
+
+def test_gpu_out_of_memory_suggests_a_batch(dataset, backbone, small, tmp_path, monkeypatch):
+    cache = features(dataset, "test", backbone, small)
+
+    def full(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(FAPrompt, "static_text", full)
+    with pytest.raises(KitError, match="batch of 5; set batch_size to 2"):
+        train(fresh_model(backbone), backbone, cache, small, SETTINGS, tmp_path)
