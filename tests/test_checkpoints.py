@@ -1,0 +1,234 @@
+"""Prompts on disk: round trips, official files, and every file that must be refused."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+
+from fap_lib import checkpoints, parity
+from fap_lib.clip import RANDOM, load_backbone, save_weights
+from fap_lib.config import ModelSettings
+from fap_lib.errors import KitError
+from fap_lib.files import sha256
+from fap_lib.model import FAPrompt
+
+
+@pytest.fixture
+def model(backbone) -> FAPrompt:
+    torch.manual_seed(3)
+    return FAPrompt(backbone.text_tower, ModelSettings(deep_layers=2), backbone.patch_width)
+
+
+@pytest.fixture
+def saved(model, backbone, small, tmp_path) -> Path:
+    path = tmp_path / "prompts.safetensors"
+    model.save(path, backbone, small, {"dataset": "toy", "epoch": 2})
+    return path
+
+
+def rewrite_header(path: Path, **changes) -> None:
+    header = checkpoints.read_header(path) | changes
+    save_file(load_file(path), path, metadata={"faprompt": json.dumps(header)})
+
+
+def test_a_round_trip_gives_the_same_scores(model, saved, backbone, small):
+    checkpoint = checkpoints.load(saved, backbone)
+    assert checkpoint.features == small
+    assert checkpoint.about == {"dataset": "toy", "epoch": 2}
+    assert checkpoint.model.settings == model.settings
+    image, patches = F.normalize(torch.randn(2, 64), dim=-1), F.normalize(torch.randn(2, 25, 64), dim=-1)
+    with torch.no_grad():
+        assert torch.equal(checkpoint.model(image, patches).score, model(image, patches).score)
+        assert torch.equal(FAPrompt.load(saved, backbone)(image, patches).score, model(image, patches).score)
+
+
+def test_another_backbone_is_refused(saved, tmp_path, backbone):
+    weights = tmp_path / "other.safetensors"
+    other = load_backbone("ViT-B-32-quickgelu", RANDOM)
+    with pytest.raises(KitError, match="was trained on the backbone tiny-random with weights"):
+        checkpoints.load(saved, other)
+    assert not weights.exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "there is no checkpoint at"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), "is damaged"),
+        (lambda path: save_file({"a": torch.zeros(1)}, path), "not a checkpoint of the kit"),
+        (lambda path: rewrite_header(path, format=2, kit="9.9"), r"has format 2 \(kit 9.9\)"),
+        (
+            lambda path: rewrite_header(path, model=ModelSettings(deep_layers=2, n_prompts=3).model_dump()),
+            r"prompts.abnormal has the shape \(10, 2, 64\), needed is \(3, 2, 64\)",
+        ),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(saved, backbone, damage, message):
+    damage(saved)
+    with pytest.raises(KitError, match=message):
+        checkpoints.load(saved, backbone)
+
+
+class Exploit:
+    """Unpickling it would create a file."""
+
+    def __init__(self, target: Path):
+        self.target = target
+
+    def __reduce__(self):
+        return (Path.touch, (self.target,))
+
+
+@pytest.fixture(scope="module")
+def golden():
+    """The golden model, as the authors would have saved it, unused tensors included."""
+    config = {
+        "pos_size": 42,
+        "size": 70,
+        "vlayers": 6,
+        "vwidth": 128,
+        "tlayers": 4,
+        "deep_layers": 2,
+        "dpam": 4,
+    }
+    config |= {"B": 3, "full": True}
+    backbone = parity.build_backbone(config)
+    model = parity.build_model(backbone, config, "released")
+    state = {}
+    for name, value in model.state_dict().items():
+        if name == "prompts.deep":
+            state |= {
+                checkpoints.official_name(name, layer): part.clone() for layer, part in enumerate(value)
+            }
+        else:
+            shape = {"prompts.normal": (1, 1, 5, 768), "prompts.abnormal": (1, 10, 2, 768)}.get(
+                name, value.shape
+            )
+            state[checkpoints.official_name(name)] = value.clone().reshape(shape)
+    for layer in range(2):
+        state[f"compound_prompt_projections.{layer}.weight"] = torch.zeros(896, 768)
+        state[f"compound_prompt_projections.{layer}.bias"] = torch.zeros(896)
+    state["token_prefix_pos"] = torch.zeros(1, 1, 1, 768)
+    state["tokenized_prompts_neg"] = torch.zeros(1, 10, 77, dtype=torch.int32)
+    return config, backbone, model, state
+
+
+def test_an_official_checkpoint_gives_the_official_scores(golden, tmp_path):
+    config, backbone, model, state = golden
+    path = tmp_path / "epoch_15.pth"
+    torch.save({"prompt_learner": state}, path)
+    loaded = checkpoints.load_official(path, backbone)
+    assert loaded.settings.mode == "released"
+    assert loaded.settings.patch_selection == "first"
+    raw = backbone.image_tower(70, 3)(parity.build_inputs(config)[0])
+    features = F.normalize(raw.image, dim=-1), F.normalize(raw.tokens[:, 1:], dim=-1)
+    with torch.no_grad():
+        score = loaded(*features).score
+        assert torch.equal(score, model(*features).score)
+    reference = {key: error for key, error, _ in parity.compare(parity_file())}
+    assert reference["official/image_score"] < 1e-5
+
+
+def parity_file() -> Path:
+    from conftest import GOLDEN
+
+    return GOLDEN
+
+
+def test_deep_tokens_are_rounded_as_the_official_tower_rounds_them(golden, tmp_path):
+    _, backbone, _, state = golden
+    changed = {**state, "compound_prompts_text.0": torch.full((4, 768), 0.1)}
+    torch.save({"prompt_learner": changed}, tmp_path / "x.pth")
+    loaded = checkpoints.load_official(tmp_path / "x.pth", backbone)
+    assert float(loaded.prompts.deep[0, 0, 0]) == float(torch.tensor(0.1).half())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("ctx_neg"), "must hold 'prompt_learner'"),
+        (lambda s: s.pop("patch_meta_net.linear2.bias"), "patch_meta_net.linear2.bias is missing"),
+        (lambda s: s.update(extra=torch.zeros(1)), "extra is unknown"),
+        (lambda s: [s.pop(k) for k in list(s) if k.startswith("compound_prompts_text")], "no deep tokens"),
+        (lambda s: s.update(ctx_pos=torch.zeros(1, 1, 5, 512)), r"prompts.normal has the shape \(5, 512\)"),
+    ],
+)
+def test_official_files_with_other_contents_are_refused(golden, tmp_path, change, message):
+    _, backbone, _, state = golden
+    state = dict(state)
+    change(state)
+    torch.save({"prompt_learner": state}, tmp_path / "x.pth")
+    with pytest.raises(KitError, match=message):
+        checkpoints.load_official(tmp_path / "x.pth", backbone)
+
+
+def test_a_pickle_that_wants_to_execute_code_is_not_opened(backbone, tmp_path):
+    trace = tmp_path / "executed"
+    for path in (tmp_path / "bad.pth", tmp_path / "plain.pkl"):
+        if path.suffix == ".pth":
+            torch.save({"prompt_learner": Exploit(trace)}, path)
+        else:
+            path.write_bytes(pickle.dumps(Exploit(trace)))
+        with pytest.raises(KitError, match="wants to execute code"):
+            checkpoints.load_official(path, backbone)
+        with pytest.raises(KitError, match="wants to execute code"):
+            load_backbone("ViT-B-32-quickgelu", path)
+    assert not trace.exists()
+
+
+def test_a_published_name_with_another_content_is_refused(golden, tmp_path):
+    _, backbone, _, state = golden
+    path = tmp_path / "train_on_visa.pth"
+    torch.save({"prompt_learner": state}, path)
+    with pytest.raises(KitError, match=f"SHA-256 {sha256(path)}, expected 82ce5d51"):
+        checkpoints.load_official(path, backbone)
+
+
+def test_weights_survive_the_conversion_to_safetensors(tmp_path):
+    backbone = load_backbone("ViT-B-32-quickgelu", RANDOM)
+    save_weights(backbone, tmp_path / "w.safetensors")
+    torch.save(backbone.clip.state_dict(), tmp_path / "w.pt")
+    for name in ("w.safetensors", "w.pt"):
+        again = load_backbone("ViT-B-32-quickgelu", tmp_path / name)
+        assert again.weights_sha256 == backbone.weights_sha256
+        assert again.trained
+    with pytest.raises(KitError, match="do not fit ViT-B-16-quickgelu"):
+        load_backbone("ViT-B-16-quickgelu", tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "message"),
+    [
+        ("ViT-L-14-336-quickgel", None, "the nearest known one is 'ViT-L-14-336-quickgelu'"),
+        ("RN50", RANDOM, "use a ViT of CLIP"),
+        ("ViT-B-32-quickgelu", "absent.pt", "there are no weights at absent.pt"),
+    ],
+)
+def test_a_backbone_that_cannot_be_had(name, weights, message):
+    with pytest.raises(KitError, match=message):
+        load_backbone(name, weights)
+
+
+def test_damaged_weights_are_named(tmp_path):
+    for name in ("w.safetensors", "w.pt"):
+        (tmp_path / name).write_bytes(b"\x00" * 64)
+        with pytest.raises(KitError, match=name):
+            load_backbone("ViT-B-32-quickgelu", tmp_path / name)
+
+
+def test_without_network_the_message_names_file_hash_and_place(monkeypatch, home):
+    import open_clip
+
+    def unreachable(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", unreachable)
+    with pytest.raises(KitError) as caught:
+        load_backbone("ViT-L-14-336-quickgelu")
+    message = str(caught.value)
+    assert "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02" in message
+    assert str(home / "models" / "ViT-L-14-336px.pt") in message

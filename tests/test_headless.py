@@ -1,0 +1,101 @@
+"""The main job, end to end by papermill, on generated and on real images."""
+
+import csv
+import json
+
+import nbformat
+import pytest
+from test_data import REAL
+
+from data_prep import toy
+from fap_lib import paths
+from fap_lib.cli import main
+from fap_lib.errors import KitError
+from fap_lib.headless import code_cells, run_notebook
+from fap_lib.reproduce import EVALUATE, FEATURES, TRAIN, demo, reproduce
+
+
+def test_the_demo_leaves_one_complete_folder(capsys):
+    assert main(["demo"]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("FAPrompt tiny: image AUROC ")
+    assert "pixel AUROC" in last
+    assert "seconds" in last
+    folder = paths.runs() / "demo"
+
+    for name, place in ((FEATURES, "toy-aux"), (TRAIN, "training"), (EVALUATE, "toy-test")):
+        executed = nbformat.read(folder / place / f"{name}.ipynb", as_version=4)
+        cells = [cell for cell in executed.cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in cells), name
+        text = json.dumps(executed)
+        assert "it/s]" not in text, "a progress bar was stored"
+        assert "application/vnd.jupyter.widget-view+json" not in text
+
+    with open(folder / "toy-test" / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["category"] for row in rows} == {*toy.CATEGORIES["toy-test"], "mean"}
+    assert len(rows) == 3 * 8
+    content = json.loads((folder / "toy-test" / "metrics.json").read_text())
+    assert content["label"] == "random weights, these figures mean nothing"
+    assert all(0 <= row["value"] <= 1 for row in content["metrics"])
+    assert (folder / "toy-test" / "heatmaps.png").read_bytes().startswith(b"\x89PNG")
+    with open(folder / "toy-test" / "scores.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 48
+
+    for place in ("training", "toy-test", "toy-aux/features"):
+        record = json.loads((folder / place / "run.json").read_text())
+        assert {"kit", "lock", "data", "weights", "settings", "seed", "device", "seconds"} <= set(record)
+        assert record["peak_memory_mb"] > 100
+        assert record["weights"]["trained"] is False
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real raw datasets are not here")
+def test_the_main_job_on_real_images():
+    result = reproduce(REAL, "kvasir", ["brainmri"], "tiny", {"training": {"epochs": 1}})
+    images = {(row["metric"], row["level"]): row for row in result.metrics if row["category"] == "mean"}
+    assert images["auroc", "image"]["images"] == 98 + 155
+    assert images["auroc", "pixel"]["value"] is None
+    assert "have no mask" in images["auroc", "pixel"]["reason"]
+    assert result.label == "random weights, these figures mean nothing"
+
+
+def test_training_on_a_dataset_without_masks_ends_in_one_sentence(tmp_path):
+    manifest = toy.write(tmp_path / "toy-aux", "toy-aux", each=2)
+    meta = json.loads((manifest.root / "meta.json").read_text())
+    for entries in meta["test"].values():
+        for entry in entries:
+            entry["mask_path"] = ""
+    (manifest.root / "meta.json").write_text(json.dumps(meta))
+    parameters = {"data": str(manifest.root), "profile": "tiny", "run": str(tmp_path / "run")}
+    with pytest.raises(KitError, match=r"training needs masks.*notebook: "):
+        run_notebook(TRAIN, parameters, tmp_path / "run")
+    executed = (tmp_path / "run" / f"{TRAIN}.ipynb").read_text()
+    assert "KitError" in executed, "the failed notebook keeps its traceback"
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("04_train_prompt", {}, "there is no notebook '04_train_prompt'"),
+        (TRAIN, {"profil": "tiny"}, "has no parameter 'profil'; parameters: data, split, profile"),
+    ],
+)
+def test_a_mistyped_name_ends_before_anything_runs(tmp_path, name, parameters, message):
+    with pytest.raises(KitError, match=message):
+        run_notebook(name, parameters, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_notebook_declares_parameters_and_checks_them():
+    for path in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        tagged = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+        assert len(tagged) == 1, path.name
+        after = code_cells(path)[1]
+        assert ".from_notebook(globals())" in after, path.name
+
+
+def test_the_demo_gives_the_same_figures_again():
+    first = [row["value"] for row in demo().metrics]
+    assert first == [row["value"] for row in demo().metrics]
