@@ -24,7 +24,7 @@ def manifest(tmp_path: Path, content) -> Path:
     return tmp_path
 
 
-def test_a_manifest_survives_a_round_trip(dataset, tmp_path):
+def test_a_manifest_survives_a_round_trip(dataset):
     again = read_manifest(dataset.root)
     assert again.name == "toy-aux"
     assert again.splits["test"] == dataset.splits["test"]
@@ -166,7 +166,7 @@ def test_a_written_file_has_ordinary_permissions(tmp_path):
     assert (tmp_path / "kit").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_a_manifest_is_written_whole(dataset, tmp_path):
+def test_a_manifest_is_written_whole(dataset):
     write_manifest(dataset, {"title": "t"})
     assert json.loads((dataset.root / "dataset.json").read_text())["title"] == "t"
 
