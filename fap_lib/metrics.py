@@ -141,6 +141,19 @@ def _divisions(negative: Tensor, positive: Tensor) -> Tensor:
     return wanted.ceil().clamp(1, _FINEST).to(torch.int32)
 
 
+def official_thresholds(low: np.float32, high: np.float32) -> np.ndarray:
+    """The 200 (or 201, by rounding) thresholds of the official AUPRO, as float32.
+
+    NumPy makes them in float64. A float32 exceeds a float64 exactly if it exceeds the largest float32
+    that is not above it, so they are rounded down.
+    """
+    if low == high:
+        return np.array([low])
+    exact = np.arange(low, high, (high - low) / OFFICIAL_STEPS)
+    rounded = exact.astype(np.float32)
+    return np.where(rounded > exact, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+
+
 class _Fine:
     """Second pass: counts per fine bin, for the ranking metrics, and per official threshold."""
 
@@ -155,9 +168,7 @@ class _Fine:
         self.overlap = torch.zeros(self.count, dtype=torch.float64)
 
         self.constant = bool(coarse.low == coarse.high)
-        step = (coarse.high - coarse.low) / OFFICIAL_STEPS
-        thresholds = [coarse.low] if self.constant else np.arange(coarse.low, coarse.high, step)
-        self.thresholds = torch.from_numpy(np.asarray(thresholds, dtype=np.float32))
+        self.thresholds = torch.from_numpy(official_thresholds(coarse.low, coarse.high))
         self.above = torch.zeros(len(self.thresholds) + 1, dtype=torch.int64)
         self.above_overlap = torch.zeros(len(self.thresholds) + 1, dtype=torch.float64)
         self.regions = 0

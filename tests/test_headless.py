@@ -5,14 +5,20 @@ import json
 
 import nbformat
 import pytest
+import torch
 from test_data import REAL
 
 from data_prep import toy
 from fap_lib import paths
+from fap_lib.cache import features
 from fap_lib.cli import main
+from fap_lib.config import ModelSettings, ScoreSettings, TrainSettings
 from fap_lib.errors import KitError
 from fap_lib.headless import code_cells, run_notebook
-from fap_lib.reproduce import EVALUATE, FEATURES, TRAIN, demo, reproduce
+from fap_lib.model import FAPrompt
+from fap_lib.reproduce import EVALUATE, FEATURES, TRAIN, reproduce
+from fap_lib.scoring import evaluate, score
+from fap_lib.training import train
 
 
 def test_the_demo_leaves_one_complete_folder(capsys):
@@ -96,6 +102,14 @@ def test_every_notebook_declares_parameters_and_checks_them():
         assert ".from_notebook(globals())" in after, path.name
 
 
-def test_the_demo_gives_the_same_figures_again():
-    first = [row["value"] for row in demo().metrics]
-    assert first == [row["value"] for row in demo().metrics]
+def test_the_same_seed_gives_the_same_figures(dataset, backbone, small, tmp_path):
+    def figures(name: str) -> list[float]:
+        torch.manual_seed(5)
+        model = FAPrompt(backbone.text_tower, ModelSettings(deep_layers=2), backbone.patch_width)
+        cache = features(dataset, "test", backbone, small)
+        train(model, backbone, cache, small, TrainSettings(epochs=1), tmp_path / name)
+        settings = ScoreSettings(sigma=2.0)
+        scores = score(model, cache, settings, tmp_path / f"{name}.npy")
+        return [row["value"] for row in evaluate(scores, settings)]
+
+    assert figures("one") == figures("two")

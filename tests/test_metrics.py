@@ -95,6 +95,18 @@ def test_aupro_equals_both_definitions(seed):
     assert "exact" in found["aupro_exact"].definition
 
 
+def test_official_aupro_at_the_papers_size():
+    """At 518 pixels enough scores lie near a threshold for its rounding to show."""
+    random = np.random.default_rng(0)
+    fields = [gaussian_filter(random.standard_normal((518, 518)), 20) for _ in range(3)]
+    masks = np.stack([field > 0.03 for field in fields])
+    noise = [gaussian_filter(random.standard_normal((518, 518)), 10) for _ in range(3)]
+    maps = np.stack([2 * m + 30 * n for m, n in zip(masks, noise, strict=True)])
+    maps = (1 / (1 + np.exp(-maps))).astype(np.float32)
+    found = computed(maps, masks)["aupro_official"].value
+    assert found == pytest.approx(plain_official_aupro(masks, maps), abs=1e-12)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_scores_with_any_ties(data):
