@@ -1,0 +1,5 @@
+"""The kit's own small world: generated images with exact defect masks, and a small CLIP that learned to see them.
+
+canvas -> textures, objects, organs (normal images) -> defects -> generator (one image) ->
+benchmark (datasets on disk) and captions -> pretrain (the mini CLIP).
+"""

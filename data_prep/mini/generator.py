@@ -1,0 +1,149 @@
+"""One image of the mini world: a category, perhaps a defect, a random pose and camera; and its exact mask."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import binary_closing
+
+from data_prep.mini import objects, organs, textures
+from data_prep.mini.canvas import SIZE, STRUCTURAL, Canvas, bank, grid
+from data_prep.mini.defects import DEFECTS
+from fap_lib.errors import KitError
+
+
+@dataclass(frozen=True)
+class Category:
+    """A kind of thing. draw: its renderer. surface: it fills the image. turn: largest rotation in degrees.
+
+    faults: the structural defects its renderer knows.
+    """
+
+    draw: Callable
+    surface: bool
+    turn: float
+    faults: tuple[str, ...] = ()
+
+
+CATEGORIES = {
+    "wood": Category(textures.wood, True, 15),
+    "marble": Category(textures.marble, True, 180),
+    "fabric": Category(textures.fabric, True, 15, ("missing",)),
+    "grid": Category(textures.grid_wires, True, 10, ("missing", "bent")),
+    "tile": Category(textures.tile, True, 180),
+    "leather": Category(textures.leather, True, 180),
+    "metal": Category(textures.metal, True, 15),
+    "perforated": Category(textures.perforated, True, 10, ("missing",)),
+    "brick": Category(textures.brick, True, 6, ("missing", "swapped")),
+    "carpet": Category(textures.carpet, True, 180),
+    "concrete": Category(textures.concrete, True, 180),
+    "corrugated": Category(textures.corrugated, True, 20, ("bent",)),
+    "capsule": Category(objects.capsule, False, 30),
+    "nut": Category(objects.nut, False, 180),
+    "cap": Category(objects.cap, False, 180),
+    "washer": Category(objects.washer, False, 180),
+    "chip": Category(objects.chip, False, 12, ("missing", "bent")),
+    "cable": Category(objects.cable, False, 30, ("missing", "swapped")),
+    "gear": Category(objects.gear, False, 180, ("missing",)),
+    "button": Category(objects.button, False, 180, ("missing",)),
+    "cookie": Category(objects.cookie, False, 180),
+    "pill": Category(objects.pill, False, 30),
+    "coin": Category(objects.coin, False, 180),
+    "screw": Category(objects.screw, False, 25, ("bent",)),
+    "scan": Category(organs.scan, False, 8),
+    "mucosa": Category(organs.mucosa, False, 180),
+    "speckle": Category(organs.speckle, True, 8),
+}
+
+KINDS = (*DEFECTS, *STRUCTURAL)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """pixels: (SIZE, SIZE, 3) uint8 RGB. mask: (SIZE, SIZE) bool, all False for a normal image.
+
+    foreground: (SIZE, SIZE) bool, where the object is. words: what its look may be called.
+    """
+
+    pixels: np.ndarray
+    mask: np.ndarray
+    foreground: np.ndarray
+    words: dict[str, str]
+
+
+def kinds_of(category: str) -> tuple[str, ...]:
+    """The defects that can be drawn on a category.
+
+    Raises:
+        KitError: unknown category.
+    """
+    return (*DEFECTS, *_category(category).faults)
+
+
+def sample(category: str, kind: str | None, seed: int | list[int], size: float = 1.0) -> Sample:
+    """Draw one image; the same arguments give the same image.
+
+    Args:
+        category: a name in `CATEGORIES`. kind: a defect of `kinds_of(category)`, or None for a normal image.
+        seed: whatever `numpy.random.default_rng` takes. size: factor on the defect's area or length.
+
+    Raises:
+        KitError: unknown category or defect, or one that this category cannot have.
+    """
+    entry = _category(category)
+    if kind is not None and kind not in kinds_of(category):
+        _refuse("defect", kind, kinds_of(category), f" of {category}")
+    for attempt in range(20):
+        rng = np.random.default_rng([*np.atleast_1d(seed), attempt])
+        pixels, foreground, words = _draw(entry, rng, None)
+        mask = np.zeros((SIZE, SIZE), bool)
+        if kind in STRUCTURAL:
+            again = np.random.default_rng([*np.atleast_1d(seed), attempt])
+            damaged, covered, _ = _draw(entry, again, kind)
+            # What the fault changed visibly; closing fills the gaps between the strands of one change.
+            mask = binary_closing(np.abs(damaged - pixels).max(2) > 0.08, iterations=3)
+            pixels, foreground = damaged, foreground | covered
+        elif kind is not None:
+            pixels, mask = DEFECTS[kind](pixels, foreground, rng, size)
+        if kind is None or mask.mean() >= 0.003:
+            return Sample(_camera(pixels, rng), mask, foreground, words)
+    raise KitError(f"no visible defect {kind!r} could be drawn on {category} with size {size}; use a larger size.")
+
+
+def _draw(entry: Category, rng: np.random.Generator, fault: str | None) -> tuple[np.ndarray, np.ndarray, dict]:
+    canvas = Canvas(rng, entry.turn, fault)
+    drawn = entry.draw(canvas)
+    if isinstance(drawn, tuple):
+        return drawn[0], drawn[1] > 0.5, canvas.words
+    return drawn, np.ones((SIZE, SIZE), bool), canvas.words
+
+
+def _camera(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Light, white balance, focus and sensor noise; (SIZE, SIZE, 3) uint8."""
+    columns, rows = grid()
+    slope = rng.uniform(-0.1, 0.1, 2) / (SIZE / 2)
+    light = rng.uniform(0.88, 1.1) + slope[0] * columns + slope[1] * rows
+    balance = rng.uniform(0.95, 1.05, 3).astype(np.float32)
+    pixels = pixels * light[..., None].astype(np.float32) * balance
+    if rng.random() < 0.35:
+        weight = np.float32(rng.uniform(0.1, 0.25))
+        for axis in (0, 1):
+            pixels = (1 - 2 * weight) * pixels + weight * (np.roll(pixels, 1, axis) + np.roll(pixels, -1, axis))
+    row, column = rng.integers(0, 512 - SIZE, 2)
+    white = bank()[0][row : row + SIZE, column : column + SIZE]
+    noise = rng.uniform(0.004, 0.02) * white[..., None]
+    return (np.clip(pixels + noise, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _category(name: str) -> Category:
+    if name not in CATEGORIES:
+        _refuse("category", name, tuple(CATEGORIES))
+    return CATEGORIES[name]
+
+
+def _refuse(what: str, name: str, known: tuple[str, ...], of: str = "") -> None:
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0)[0]
+    raise KitError(
+        f"unknown {what} {name!r}{of}; the nearest known one is {near!r} (known: {', '.join(known)})."
+    )
