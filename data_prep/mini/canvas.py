@@ -96,7 +96,7 @@ class Canvas:
 
     def colour(self, names: Sequence[str], slot: str = "colour") -> np.ndarray:
         """A colour near one of the named ones, (3,); its name becomes the word in `slot`."""
-        name = names[self.rng.integers(len(names))]
+        name = names[int(self.rng.integers(len(names)))]
         self.words[slot] = name
         return self.shade(name)
 
@@ -115,6 +115,11 @@ class Canvas:
     def coverage(self, signed: np.ndarray) -> np.ndarray:
         """Antialiased coverage in [0, 1] of the region where a signed distance (object units) is negative."""
         return np.clip(0.5 - signed * self.unit, 0, 1)
+
+
+def rgb(red: float, green: float, blue: float) -> np.ndarray:
+    """A colour (3,) float32."""
+    return np.array((red, green, blue), np.float32)
 
 
 def paint(pixels: np.ndarray, coverage: np.ndarray, colour: np.ndarray) -> np.ndarray:

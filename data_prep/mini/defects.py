@@ -1,17 +1,21 @@
-"""Fifteen defects laid on a normal image, each with its exact mask; the structural ones are the renderers' own.
+"""Fifteen defects laid on normal images, with exact masks; the structural ones are the renderers' own.
 
-A defect takes the pixels (SIZE, SIZE, 3), where the object is (SIZE, SIZE, bool), a random generator and a size
-factor, and returns the damaged pixels and the mask of what it changed.
+A defect takes the pixels (SIZE, SIZE, 3), where the object is (SIZE, SIZE, bool), a random generator
+and a size factor, and returns the damaged pixels and the mask of what it changed.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 
-from data_prep.mini.canvas import BANK, COLOURS, SIZE, bank, paint
+from data_prep.mini.canvas import BANK, COLOURS, SIZE, bank, paint, rgb
 
+Pixels: TypeAlias = np.ndarray
+Where: TypeAlias = np.ndarray
+Generator = np.random.Generator
 Damage = tuple[np.ndarray, np.ndarray]
-Pixels, Where, Generator = np.ndarray, np.ndarray, np.random.Generator
 
 ROWS, COLUMNS = np.mgrid[:SIZE, :SIZE].astype(np.float32)
 AREA = (0.008, 0.11)
@@ -27,15 +31,15 @@ def scratch(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage
 def crack(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
     distance = _path(where, rng, length=rng.uniform(36, 75) * size, wander=0.55, branches=2)
     alpha = np.clip(rng.uniform(1.1, 1.9) - distance + 0.5, 0, 1)
-    return _lay(pixels, where, alpha, np.float32([0.06, 0.05, 0.05]))
+    return _lay(pixels, where, alpha, rgb(0.06, 0.05, 0.05))
 
 
 def cut(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
     distance = _path(where, rng, length=rng.uniform(22, 42) * size, wander=0.02)
     lips = np.clip(4.2 - distance, 0, 1)
     slit = np.clip(2.2 - distance, 0, 1)
-    opened = paint(pixels, 0.75 * lips, np.float32([0.95, 0.93, 0.9]))
-    return _finish(pixels, paint(opened, slit, np.float32([0.05, 0.05, 0.05])), where & (lips > 0.3))
+    opened = paint(pixels, 0.75 * lips, rgb(0.95, 0.93, 0.9))
+    return _finish(pixels, paint(opened, slit, rgb(0.05, 0.05, 0.05)), where & (lips > 0.3))
 
 
 def thread(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
@@ -51,13 +55,13 @@ def hole(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
     alpha = np.clip((1 - near) * 9, 0, 1)
     rim = np.exp(-((near - 1) ** 2) / 0.012)
     edged = pixels * (1 + 0.25 * rim)[..., None]
-    return _finish(pixels, paint(edged, alpha, np.float32([0.04, 0.04, 0.05])), where & (near < 1.05))
+    return _finish(pixels, paint(edged, alpha, rgb(0.04, 0.04, 0.05)), where & (near < 1.05))
 
 
 def stain(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
     near = _blob(where, rng, size, ragged=0.3)
     alpha = rng.uniform(0.55, 0.85) * np.clip((1.05 - near) * 3, 0, 1)
-    colour = np.float32(COLOURS[("brown", "yellow", "green")[rng.integers(3)]]) * rng.uniform(0.6, 0.9)
+    colour = rgb(*COLOURS[("brown", "yellow", "green")[rng.integers(3)]]) * rng.uniform(0.6, 0.9)
     # A stain soaks in: it colours the surface and leaves its pattern.
     return _finish(pixels, paint(pixels, alpha, pixels * colour * 1.25), where & (near < 0.95))
 
@@ -65,7 +69,7 @@ def stain(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
 def ink(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
     near = np.minimum(_blob(where, rng, size * 0.8, ragged=0.5), 1.2)
     alpha = 0.9 * np.clip((1 - near) * 8, 0, 1)
-    colour = np.float32(COLOURS[("blue", "purple", "black", "red")[rng.integers(4)]]) * 0.55
+    colour = rgb(*COLOURS[("blue", "purple", "black", "red")[rng.integers(4)]]) * 0.55
     return _lay(pixels, where, alpha, colour)
 
 
@@ -81,16 +85,14 @@ def rust(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
     near = _blob(where, rng, size, ragged=0.35)
     patchy = np.clip((1.1 - near) * 4, 0, 1) * np.clip(0.65 + 0.4 * _window(1, rng), 0, 1)
     tone = np.clip(1 + 0.25 * _window(0, rng), 0.5, 1.5)
-    return _finish(
-        pixels, paint(pixels, patchy, np.float32([0.58, 0.25, 0.08]) * tone[..., None]), where & (near < 1)
-    )
+    return _finish(pixels, paint(pixels, patchy, rgb(0.58, 0.25, 0.08) * tone[..., None]), where & (near < 1))
 
 
 def dirt(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
     near = _blob(where, rng, size * 1.2, ragged=0.3)
     specks = np.clip(4 * (_window(1, rng) - 0.35), 0, 1) * (near < 1)
     shade = rng.uniform(0.08, 0.2)
-    damaged = paint(pixels * (1 - 0.18 * (near < 1))[..., None], 0.9 * specks, np.float32([1, 0.9, 0.75]) * shade)
+    damaged = paint(pixels * (1 - 0.18 * (near < 1))[..., None], 0.9 * specks, shade * rgb(1, 0.9, 0.75))
     return _finish(pixels, damaged, where & (near < 1))
 
 
@@ -98,8 +100,8 @@ def burn(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
     near = _blob(where, rng, size, ragged=0.25)
     halo = 0.75 * np.clip((1.15 - near) * 2.2, 0, 1)
     core = 0.9 * np.clip((0.62 - near) * 5, 0, 1)
-    scorched = paint(pixels, halo, pixels * np.float32([0.45, 0.28, 0.16]))
-    return _finish(pixels, paint(scorched, core, np.float32([0.05, 0.04, 0.03])), where & (near < 1))
+    scorched = paint(pixels, halo, pixels * rgb(0.45, 0.28, 0.16))
+    return _finish(pixels, paint(scorched, core, rgb(0.05, 0.04, 0.03)), where & (near < 1))
 
 
 def dent(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
@@ -117,8 +119,8 @@ def glue(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
     body = 0.5 * np.clip((1 - near) * 8, 0, 1)
     rim = np.exp(-((near - 0.93) ** 2) / 0.006)
     gloss = np.exp(-((near - 0.45) ** 2) / 0.02) * (_window(2, rng) > 0.2)
-    damaged = paint(pixels, body, np.float32([0.93, 0.9, 0.78])) * (1 - 0.3 * rim)[..., None]
-    return _finish(pixels, paint(damaged, 0.8 * gloss, np.float32([1, 1, 1])), near < 1)
+    damaged = paint(pixels, body, rgb(0.93, 0.9, 0.78)) * (1 - 0.3 * rim)[..., None]
+    return _finish(pixels, paint(damaged, 0.8 * gloss, rgb(1, 1, 1)), near < 1)
 
 
 def distortion(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
@@ -136,7 +138,7 @@ def chipped(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage
     """A piece is gone: on an object the ground shows through at its edge, on a surface raw material does."""
     if where.mean() > 0.9:
         near = _blob(where, rng, size, ragged=0.6)
-        raw = np.float32([0.85, 0.83, 0.8]) * (0.9 + 0.12 * _window(1, rng))[..., None]
+        raw = rgb(0.85, 0.83, 0.8) * (0.9 + 0.12 * _window(1, rng))[..., None]
         return _finish(pixels, paint(pixels, (near < 1) * 0.9, raw), near < 1)
     ground = np.median(pixels[~where], axis=0)
     rim = where & ~_shrunk(where)
@@ -144,7 +146,7 @@ def chipped(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage
     gone = where & (near < 1)
     pale = where & (near < 1.22) & ~gone
     damaged = np.where(gone[..., None], ground * (1 + 0.03 * _window(1, rng))[..., None], pixels)
-    damaged = np.where(pale[..., None], 0.45 * damaged + 0.55 * np.float32([0.9, 0.88, 0.84]), damaged)
+    damaged = np.where(pale[..., None], 0.45 * damaged + 0.55 * rgb(0.9, 0.88, 0.84), damaged)
     return _finish(pixels, damaged, gone | pale)
 
 
@@ -197,7 +199,9 @@ def _path(where: Where, rng: Generator, length: float, wander: float, branches: 
     middle = np.array(divmod(int(places[rng.integers(len(places))]), SIZE), np.float32)
     steps = max(int(length / 3), 2)
     heading = rng.uniform(0, 2 * np.pi)
-    turns = heading + np.cumsum(rng.normal(0, wander, steps) if wander > 0.3 else rng.normal(0, wander) + np.zeros(steps))
+    turns = heading + np.cumsum(
+        rng.normal(0, wander, steps) if wander > 0.3 else rng.normal(0, wander) + np.zeros(steps)
+    )
     moves = 3 * np.stack([np.sin(turns), np.cos(turns)], 1)
     points = [middle + np.cumsum(moves, 0) - moves.sum(0) / 2]
     for _ in range(branches):
@@ -206,7 +210,7 @@ def _path(where: Where, rng: Generator, length: float, wander: float, branches: 
         points.append(points[0][at] + np.cumsum(3 * np.stack([np.sin(turn), np.cos(turn)], 1), 0))
     distance = np.full((SIZE, SIZE), 99, np.float32)
     for line in points:
-        for start, end in zip(line[:-1], line[1:], strict=True):
+        for start, end in pairwise(line):
             _near_segment(distance, start, end)
     return distance
 
@@ -229,14 +233,14 @@ def _apart(pixels: Pixels, where: Where, alpha: np.ndarray, rng: Generator) -> n
     inside = where & (alpha > 0)
     mean = float(pixels[inside].mean()) if inside.any() else 0.5
     pale = mean < 0.35 or (mean < 0.6 and rng.random() < 0.5)
-    return np.float32([0.93, 0.93, 0.92] if pale else [0.08, 0.08, 0.08])
+    return rgb(0.93, 0.93, 0.92) if pale else rgb(0.08, 0.08, 0.08)
 
 
 def _other_colour(pixels: Pixels, where: Where, rng: Generator) -> np.ndarray:
     """One of the named colours that lie far from the image's own."""
     own = pixels[where].mean(0)
-    far = [value for value in COLOURS.values() if np.abs(np.float32(value) - own).sum() > 0.6]
-    return np.float32(far[rng.integers(len(far))])
+    far = [value for value in COLOURS.values() if np.abs(rgb(*value) - own).sum() > 0.6]
+    return rgb(*far[rng.integers(len(far))])
 
 
 def _shrunk(where: Where) -> Where:

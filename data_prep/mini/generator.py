@@ -108,10 +108,14 @@ def sample(category: str, kind: str | None, seed: int | list[int], size: float =
             pixels, mask = DEFECTS[kind](pixels, foreground, rng, size)
         if kind is None or mask.mean() >= 0.003:
             return Sample(_camera(pixels, rng), mask, foreground, words)
-    raise KitError(f"no visible defect {kind!r} could be drawn on {category} with size {size}; use a larger size.")
+    raise KitError(
+        f"no visible defect {kind!r} could be drawn on {category} with size {size}; use a larger size."
+    )
 
 
-def _draw(entry: Category, rng: np.random.Generator, fault: str | None) -> tuple[np.ndarray, np.ndarray, dict]:
+def _draw(
+    entry: Category, rng: np.random.Generator, fault: str | None
+) -> tuple[np.ndarray, np.ndarray, dict]:
     canvas = Canvas(rng, entry.turn, fault)
     drawn = entry.draw(canvas)
     if isinstance(drawn, tuple):
@@ -129,7 +133,9 @@ def _camera(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.35:
         weight = np.float32(rng.uniform(0.1, 0.25))
         for axis in (0, 1):
-            pixels = (1 - 2 * weight) * pixels + weight * (np.roll(pixels, 1, axis) + np.roll(pixels, -1, axis))
+            pixels = (1 - 2 * weight) * pixels + weight * (
+                np.roll(pixels, 1, axis) + np.roll(pixels, -1, axis)
+            )
     row, column = rng.integers(0, 512 - SIZE, 2)
     white = bank()[0][row : row + SIZE, column : column + SIZE]
     noise = rng.uniform(0.004, 0.02) * white[..., None]

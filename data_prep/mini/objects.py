@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from data_prep.mini.canvas import Canvas, paint
+from data_prep.mini.canvas import Canvas, paint, rgb
 
 Drawing = tuple[np.ndarray, np.ndarray]
 
-DARK = np.float32([0.12, 0.12, 0.13])
+DARK = rgb(0.12, 0.12, 0.13)
 
 
 def _ground(canvas: Canvas) -> np.ndarray:
@@ -31,7 +31,10 @@ def _letters(canvas: Canvas, x: np.ndarray, y: np.ndarray, width: float, height:
 
 def capsule(canvas: Canvas) -> Drawing:
     x, y = canvas.x, canvas.y
-    left, right = canvas.colour(("red", "green", "blue", "orange")), canvas.colour(("white", "beige"), "detail")
+    left, right = (
+        canvas.colour(("red", "green", "blue", "orange")),
+        canvas.colour(("white", "beige"), "detail"),
+    )
     shape = np.hypot(np.maximum(np.abs(x) - 0.55, 0), y) - 0.42
     surface = np.where((x < 0)[..., None], left, right)
     light = 0.8 + 0.3 * np.exp(-((y + 0.17) ** 2) / 0.02) - 0.25 * np.clip(y, 0, 1)
@@ -47,7 +50,9 @@ def nut(canvas: Canvas) -> Drawing:
     radius = np.hypot(x, y)
     hole = 0.42 - radius
     thread = np.exp(-((radius - 0.47) ** 2) / 0.0006)
-    tone = 0.95 + 0.12 * np.sin(3 * np.arctan2(y, x)) * (radius > 0.66) - 0.35 * thread + 0.03 * canvas.grain(1)
+    tone = (
+        0.95 + 0.12 * np.sin(3 * np.arctan2(y, x)) * (radius > 0.66) - 0.35 * thread + 0.03 * canvas.grain(1)
+    )
     return _place(canvas, np.maximum(hexagon, hole), base * tone[..., None])
 
 
@@ -90,19 +95,19 @@ def chip(canvas: Canvas) -> Drawing:
     leg = np.maximum(np.abs(offset) - 0.07, np.maximum(0.5 - np.abs(x), np.abs(x) - 0.86))
     leg = np.where(number == lost, 1.0, leg)
     body = np.maximum(np.abs(x) - 0.56, np.abs(y) - 0.82)
-    surface = np.where((body < 0)[..., None], base, np.float32([0.74, 0.74, 0.72]))
+    surface = np.where((body < 0)[..., None], base, rgb(0.74, 0.74, 0.72))
     surface = surface * (1 + 0.03 * canvas.grain(1))[..., None]
     print_ = _letters(canvas, y, x - 0.05, 0.5, 0.1) * (body < 0)
-    surface = paint(surface, 0.6 * print_, np.float32([0.8, 0.8, 0.78]))
+    surface = paint(surface, 0.6 * print_, rgb(0.8, 0.8, 0.78))
     dot = canvas.coverage(np.hypot(x + 0.38, y + 0.62) - 0.08)
-    return _place(canvas, np.minimum(body, leg), paint(surface, 0.6 * dot, np.float32([0.8, 0.8, 0.78])))
+    return _place(canvas, np.minimum(body, leg), paint(surface, 0.6 * dot, rgb(0.8, 0.8, 0.78)))
 
 
 def cable(canvas: Canvas) -> Drawing:
     x, y = canvas.x, canvas.y
     sheath = canvas.colour(("grey", "black", "white"))
     radius = np.hypot(x, y)
-    surface = np.where((radius < 0.74)[..., None], np.float32([0.82, 0.81, 0.78]), sheath)
+    surface = np.where((radius < 0.74)[..., None], rgb(0.82, 0.81, 0.78), sheath)
     surface = surface * (1 + 0.03 * canvas.grain(1))[..., None]
     colours = [canvas.shade(name) for name in ("green", "blue", "brown")]
     lost, swapped = canvas.part("missing", 3), canvas.part("swapped", 3)
@@ -118,7 +123,7 @@ def cable(canvas: Canvas) -> Drawing:
     away = away.min(0)
     surface = paint(surface, canvas.coverage(away - 0.3), np.stack(colours)[nearest])
     strands = 0.85 + 0.2 * np.sin(x * 55) * np.sin(y * 55)
-    surface = paint(surface, canvas.coverage(away - 0.19), np.float32([0.80, 0.48, 0.26]) * strands[..., None])
+    surface = paint(surface, canvas.coverage(away - 0.19), rgb(0.80, 0.48, 0.26) * strands[..., None])
     return _place(canvas, radius - 0.88, surface)
 
 
@@ -133,8 +138,11 @@ def gear(canvas: Canvas) -> Drawing:
         away = np.angle(np.exp(1j * (angle - lost * 2 * np.pi / teeth)))
         edge = np.where(np.abs(away) < np.pi / teeth, 0.63, edge)
     shape = np.maximum(radius - edge, 0.24 - radius)
-    tone = 0.95 + 0.05 * np.sin(radius * 50) + 0.1 * np.sin(angle * 2) - 0.25 * np.exp(
-        -((radius - 0.5) ** 2) / 0.001
+    tone = (
+        0.95
+        + 0.05 * np.sin(radius * 50)
+        + 0.1 * np.sin(angle * 2)
+        - 0.25 * np.exp(-((radius - 0.5) ** 2) / 0.001)
     )
     return _place(canvas, shape, base * tone[..., None])
 
@@ -171,7 +179,7 @@ def cookie(canvas: Canvas) -> Drawing:
     chips = np.full_like(x, 1)
     for column, row, radius_ in zip(away * np.cos(turn), away * np.sin(turn), size, strict=True):
         np.minimum(chips, np.hypot(x - column, y - row) - radius_, out=chips)
-    surface = paint(surface, canvas.coverage(chips), np.float32([0.2, 0.12, 0.08]))
+    surface = paint(surface, canvas.coverage(chips), rgb(0.2, 0.12, 0.08))
     return _place(canvas, shape, surface)
 
 

@@ -5,7 +5,7 @@ They stand where the paper has its medical datasets. They are drawings and say n
 
 import numpy as np
 
-from data_prep.mini.canvas import Canvas, paint
+from data_prep.mini.canvas import Canvas, paint, rgb
 from data_prep.mini.objects import Drawing
 
 
@@ -32,10 +32,10 @@ def mucosa(canvas: Canvas) -> Drawing:
     folds = 0.09 * np.sin(9 * depth + 0.9 * canvas.grain(4))
     vessels = 0.16 * np.exp(-9 * np.abs(canvas.grain(3)))
     tone = 0.72 + 0.22 * np.clip(depth, 0, 1.2) + folds + 0.03 * canvas.grain(2)
-    base = np.float32([0.92, 0.52, 0.47]) + canvas.rng.uniform(-0.05, 0.05, 3).astype(np.float32)
+    base = rgb(0.92, 0.52, 0.47) + canvas.rng.uniform(-0.05, 0.05, 3).astype(np.float32)
     value = base * tone[..., None]
     value[..., 1:] -= vessels[..., None]
-    value = paint(value, 0.7 * np.clip(3 * (canvas.grain(1) - 2.3), 0, 1), np.float32([1, 0.97, 0.95]))
+    value = paint(value, 0.7 * np.clip(3 * (canvas.grain(1) - 2.3), 0, 1), rgb(1, 0.97, 0.95))
     coverage = canvas.coverage(np.hypot(x, y) - 1.12)
     return paint(np.full((*x.shape, 3), 0.04, np.float32), coverage, value), coverage
 

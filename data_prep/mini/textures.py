@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_prep.mini.canvas import Canvas, paint
+from data_prep.mini.canvas import Canvas, paint, rgb
 
 
 def wood(canvas: Canvas) -> np.ndarray:
@@ -93,7 +93,7 @@ def perforated(canvas: Canvas) -> np.ndarray:
         hole[(column == lost % 3 - 1) & (row == lost // 3 - 1)] = 0
     rim = np.exp(-((distance - radius - 1) ** 2))
     pixels = base * (1 + 0.1 * rim + 0.03 * canvas.noise(2))[..., None]
-    return paint(pixels, hole, np.float32([0.1, 0.1, 0.11]))
+    return paint(pixels, hole, rgb(0.1, 0.1, 0.11))
 
 
 def brick(canvas: Canvas) -> np.ndarray:
@@ -114,7 +114,7 @@ def brick(canvas: Canvas) -> np.ndarray:
         if which >= 0:
             here = (row == which % 2 - 1) & (column == which // 2 - 1)
             pixels[here] = canvas.shade(name) * (1 + 0.06 * canvas.noise(1)[here])[..., None]
-    mortar = np.float32([0.72, 0.70, 0.66]) * (1 + 0.06 * canvas.noise(1))[..., None]
+    mortar = rgb(0.72, 0.70, 0.66) * (1 + 0.06 * canvas.noise(1))[..., None]
     return paint(pixels, np.clip(1.8 - edge, 0, 1), mortar)
 
 
