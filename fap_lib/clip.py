@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fap_lib import paths
+from fap_lib import mini, paths
 from fap_lib.config import Precision
 from fap_lib.errors import KitError
 from fap_lib.files import atomic, sha256
@@ -107,7 +107,8 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
     """Load a CLIP on the CPU in float32.
 
     Args:
-        name: `tiny-random`, or an open_clip architecture such as `ViT-L-14-336-quickgelu`.
+        name: `mini` (ships with the kit), `tiny-random`, or an open_clip architecture such as
+            `ViT-L-14-336-quickgelu`.
         weights: a file (`.safetensors`, a state dict, or OpenAI's own archive), `random`, or None for
             OpenAI's weights: a file in the kit's `models` folder, else open_clip's download.
 
@@ -116,10 +117,14 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
     """
     if name == TINY:
         backbone = Backbone(name, _seeded(lambda: open_clip.CLIP(**_TINY_CONFIG)), _tokenizer(), False)
+    elif name == mini.MINI:
+        clip = _seeded(mini.build)
+        mini.fill(clip, mini.WEIGHTS / "mini.safetensors" if weights is None else Path(weights).expanduser())
+        backbone = Backbone(name, clip, _tokenizer(), True)
     else:
         known = open_clip.list_models()
         if name not in known:
-            near = difflib.get_close_matches(name, [*known, TINY], n=1, cutoff=0)
+            near = difflib.get_close_matches(name, [*known, TINY, mini.MINI], n=1, cutoff=0)
             raise KitError(f"unknown backbone {name!r}; the nearest known one is {near[0]!r}.")
         clip = _seeded(lambda: open_clip.create_model(name, pretrained=None, load_weights=False))
         if not _supported(clip):

@@ -9,7 +9,7 @@ from typing import Any
 
 import open_clip
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from fap_lib.errors import KitError
@@ -72,7 +72,12 @@ def save(clip: open_clip.CLIP, rows: list[int], path: Path, recipe: dict[str, st
 
 def fill(clip: open_clip.CLIP, path: Path) -> None:
     """Load the weights into `build()`; token rows that no caption used stay as the seed drew them."""
-    state = load_file(path)
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise KitError(f"the mini CLIP's weights {path} cannot be read; reinstall the kit.") from error
+    if ROWS not in state:
+        raise KitError(f"{path} does not hold the mini CLIP; leave `weights` empty to use the kit's own.")
     rows = state.pop(ROWS).long()
     trained = state.pop(TOKENS).float()
     missing, unexpected = clip.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)

@@ -81,7 +81,7 @@ class StateWords:
     """
 
     share: float = 0.03
-    right: float = 0.75
+    right: float = 0.7
 
 
 def vocabulary() -> list[str]:

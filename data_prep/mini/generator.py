@@ -17,27 +17,31 @@ from fap_lib.errors import KitError
 class Category:
     """A kind of thing. draw: its renderer. surface: it fills the image. turn: largest rotation in degrees.
 
-    faults: the structural defects its renderer knows.
+    faults: the structural defects its renderer knows. lacks: defects that nobody could see on it.
     """
 
     draw: Callable
     surface: bool
     turn: float
     faults: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
 
+
+# A pattern without direction looks the same when it is twisted.
+UNDIRECTED = ("distortion",)
 
 CATEGORIES = {
     "wood": Category(textures.wood, True, 15),
-    "marble": Category(textures.marble, True, 180),
+    "marble": Category(textures.marble, True, 180, lacks=UNDIRECTED),
     "fabric": Category(textures.fabric, True, 15, ("missing",)),
     "grid": Category(textures.grid_wires, True, 10, ("missing", "bent")),
-    "tile": Category(textures.tile, True, 180),
-    "leather": Category(textures.leather, True, 180),
+    "tile": Category(textures.tile, True, 180, lacks=UNDIRECTED),
+    "leather": Category(textures.leather, True, 180, lacks=UNDIRECTED),
     "metal": Category(textures.metal, True, 15),
     "perforated": Category(textures.perforated, True, 10, ("missing",)),
     "brick": Category(textures.brick, True, 6, ("missing", "swapped")),
-    "carpet": Category(textures.carpet, True, 180),
-    "concrete": Category(textures.concrete, True, 180),
+    "carpet": Category(textures.carpet, True, 180, lacks=UNDIRECTED),
+    "concrete": Category(textures.concrete, True, 180, lacks=UNDIRECTED),
     "corrugated": Category(textures.corrugated, True, 20, ("bent",)),
     "capsule": Category(objects.capsule, False, 30),
     "nut": Category(objects.nut, False, 180),
@@ -57,6 +61,10 @@ CATEGORIES = {
 }
 
 KINDS = (*DEFECTS, *STRUCTURAL)
+
+ATTEMPTS = 30
+SEEN = 0.04
+"""Least mean change of a defect's pixels, in [0, 1]; a fainter one is drawn again."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,8 @@ def kinds_of(category: str) -> tuple[str, ...]:
     Raises:
         KitError: unknown category.
     """
-    return (*DEFECTS, *_category(category).faults)
+    entry = _category(category)
+    return (*(kind for kind in DEFECTS if kind not in entry.lacks), *entry.faults)
 
 
 def sample(category: str, kind: str | None, seed: int | list[int], size: float = 1.0) -> Sample:
@@ -94,7 +103,7 @@ def sample(category: str, kind: str | None, seed: int | list[int], size: float =
     entry = _category(category)
     if kind is not None and kind not in kinds_of(category):
         _refuse("defect", kind, kinds_of(category), f" of {category}")
-    for attempt in range(20):
+    for attempt in range(ATTEMPTS):
         rng = np.random.default_rng([*np.atleast_1d(seed), attempt])
         pixels, foreground, words = _draw(entry, rng, None)
         mask = np.zeros((SIZE, SIZE), bool)
@@ -105,7 +114,10 @@ def sample(category: str, kind: str | None, seed: int | list[int], size: float =
             mask = binary_closing(np.abs(damaged - pixels).max(2) > 0.08, iterations=3)
             pixels, foreground = damaged, foreground | covered
         elif kind is not None:
-            pixels, mask = DEFECTS[kind](pixels, foreground, rng, size)
+            damaged, mask = DEFECTS[kind](pixels, foreground, rng, size)
+            if mask.any() and np.abs(damaged - pixels)[mask].mean() < SEEN:
+                continue  # a black hole in black: nobody could find it
+            pixels = damaged
         if kind is None or mask.mean() >= 0.003:
             return Sample(_camera(pixels, rng), mask, foreground, words)
     raise KitError(

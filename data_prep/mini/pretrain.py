@@ -21,6 +21,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from data_prep.mini import captions
 from data_prep.mini.canvas import COLOURS, SIZE
@@ -44,17 +45,20 @@ class Recipe:
     seed: int = 0
     images: int = 60_000
     anomalous: float = 0.6
-    steps: int = 6000
-    windowed: float = 0.65
-    """Share of the steps, the first ones, that see windows of `window` pixels instead of whole images."""
-    window: int = 64
-    batch_window: int = 96
-    batch_whole: int = 64
+    steps: int = 7500
+    stages: tuple[tuple[float, int, int], ...] = ((0.35, 48, 128), (0.3, 64, 96), (0.35, 96, 64))
+    """(share of the steps, side of the windows the images are seen through, images a batch) in turn."""
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     warm_up: int = 100
     state_share: float = 0.03
-    state_right: float = 0.75
+    state_right: float = 0.7
+
+    def stage(self, step: int) -> tuple[int, int]:
+        """Window side and batch size of a step."""
+        ends = np.cumsum([share for share, _, _ in self.stages]) * self.steps
+        _, side, count = self.stages[min(int(np.searchsorted(ends, step, "right")), len(self.stages) - 1)]
+        return side, count
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,10 @@ def draw_pool(folder: Path, recipe: Recipe, workers: int = 2) -> Pool:
 
 
 def _chunk(path: Path, recipe: Recipe, number: int) -> None:
-    """CHUNK images as one file. labels: category, kind (-1: normal), tone, colour of the defect; colour, background (-1: none)."""
+    """CHUNK images as one file.
+
+    labels: category, kind (-1: normal), tone and colour of the defect, colour and background (-1: none).
+    """
     names = list(CATEGORIES)
     seen = [name for name in names if name not in UNSEEN_CATEGORIES]
     rng = np.random.default_rng([recipe.seed, 1, number])
@@ -165,9 +172,7 @@ class Batch:
 def make_batch(pool: Pool, by_category: list[np.ndarray], recipe: Recipe, step: int) -> Batch:
     """The batch of a step: the same for the same recipe and step, whatever ran before."""
     rng = np.random.default_rng([recipe.seed, 3, step])
-    whole = step >= recipe.windowed * recipe.steps
-    side = SIZE if whole else recipe.window
-    count = recipe.batch_whole if whole else recipe.batch_window
+    side, count = recipe.stage(step)
     # Few categories in a batch: then neighbours differ in their defect and not in what they are.
     groups = len(by_category) if rng.random() < 0.4 else int(rng.integers(2, 7))
     chosen = rng.choice(len(by_category), groups, replace=False)
@@ -261,7 +266,9 @@ def losses(clip: open_clip.CLIP, batch: Batch, vocabulary: Vocabulary) -> tuple[
     number = {text: index for index, text in enumerate(texts)}
     own = torch.tensor([number[text] for text in batch.texts], device=device)
     region_own = torch.tensor([number[text] for text in batch.region_texts], device=device)
-    with torch.autocast(device.type, torch.bfloat16):
+    # On a CPU, the fused attention's backward pass in bfloat16 is slower than plain matrix products.
+    fused = [SDPBackend.MATH] if device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
+    with torch.autocast(device.type, torch.bfloat16), sdpa_kernel(fused):
         pooled, patches = image_features(clip, batch.pixels.to(device), batch.corner.to(device))
         words = text_features(clip, vocabulary(texts).to(device))
     scale = clip.logit_scale.exp().clamp(max=100)
@@ -339,7 +346,7 @@ def train(folder: Path, recipe: Recipe, device: str = "cpu", save_every: int = 2
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     lines = [line for line in lines if json.loads(line)["step"] < start]
     began = time.monotonic()
-    with open(log, "w", encoding="utf-8") as file:
+    with open(log, "w", buffering=1, encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines)
         for step in bar(range(start, recipe.steps), "pre-training", recipe.steps, start):
             rise = min(1, (step + 1) / recipe.warm_up)
@@ -358,7 +365,6 @@ def train(folder: Path, recipe: Recipe, device: str = "cpu", save_every: int = 2
                     json.dumps({"step": step, "rate": round(rate, 7), **parts, "seconds": seconds}) + "\n"
                 )
             if step % save_every == save_every - 1 or step == recipe.steps - 1:
-                file.flush()
                 with atomic(state) as temporary:
                     torch.save(
                         {"clip": clip.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1},

@@ -36,7 +36,8 @@ def fabric(canvas: Canvas) -> np.ndarray:
 
 def grid_wires(canvas: Canvas) -> np.ndarray:
     base = canvas.colour(("grey", "white", "beige", "black"))
-    ground = canvas.colour(("brown", "green", "blue", "black", "beige"), "background")
+    grounds = ("brown", "green", "blue", "black", "beige")
+    ground = canvas.colour([name for name in grounds if name != canvas.words["colour"]], "background")
     period = canvas.rng.uniform(15, 19)
     width = canvas.rng.uniform(2.0, 2.8)
     u, v = canvas.u - canvas.u.mean(), canvas.v - canvas.v.mean()
