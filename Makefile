@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 # The lock as it is, or without the packages that only a GPU needs.
 LOCK := $(if $(filter cpu,$(TORCH_BACKEND)),grep -vE '^(nvidia-|cuda-|triton)' requirements.lock,cat requirements.lock)
 
-PROFILE ?= tiny
+PROFILE ?= mini
 DATA ?=
 TRAIN ?=
 TEST ?=

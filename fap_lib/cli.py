@@ -21,8 +21,10 @@ def main(arguments: list[str] | None = None) -> int:
     _add_weights(commands)
 
     from data_prep import cli as data_cli
+    from data_prep.mini import cli as mini_cli
 
     data_cli.add_commands(commands)
+    mini_cli.add_commands(commands)
     chosen = parser.parse_args(arguments)
     try:
         return chosen.run(chosen) or 0
@@ -61,7 +63,7 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with raw or prepared datasets")
     parser.add_argument("--train", required=True, metavar="NAME")
     parser.add_argument("--test", required=True, metavar="NAME,NAME")
-    parser.add_argument("--profile", default="tiny")
+    parser.add_argument("--profile", default="mini")
     parser.add_argument("--settings", type=Path, help="YAML file with changes to the profile")
     parser.add_argument("--run", dest="folder", type=Path, help="run folder (default: one below runs/)")
     parser.add_argument("--device", default="auto")

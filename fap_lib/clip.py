@@ -117,14 +117,14 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
     """
     if name == TINY:
         backbone = Backbone(name, _seeded(lambda: open_clip.CLIP(**_TINY_CONFIG)), _tokenizer(), False)
-    elif name == mini.MINI:
-        clip = _seeded(mini.build)
-        mini.fill(clip, mini.WEIGHTS / "mini.safetensors" if weights is None else Path(weights).expanduser())
+    elif name in (mini.MINI, mini.SILENT):
+        own = Path(weights).expanduser() if weights else None
+        clip = _seeded(lambda: mini.load(name, own))
         backbone = Backbone(name, clip, _tokenizer(), True)
     else:
         known = open_clip.list_models()
         if name not in known:
-            near = difflib.get_close_matches(name, [*known, TINY, mini.MINI], n=1, cutoff=0)
+            near = difflib.get_close_matches(name, [*known, TINY, mini.MINI, mini.SILENT], n=1, cutoff=0)
             raise KitError(f"unknown backbone {name!r}; the nearest known one is {near[0]!r}.")
         clip = _seeded(lambda: open_clip.create_model(name, pretrained=None, load_weights=False))
         if not _supported(clip):

@@ -92,6 +92,8 @@ class ModelSettings(Settings):
     """Without the prior (DAP) the adapted prompts are the static ones."""
     selection: Selection | None = None
     """Which patches the prior sees; None takes the mode's."""
+    logit_bias: bool = False
+    """A learnable bias on the abnormal logit; no part of FAPrompt, an ablation."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -158,7 +160,7 @@ class FeatureRun(Settings):
     title: ClassVar[str] = "notebook"
     data: str
     split: Literal["train", "test"] = "test"
-    profile: str = "tiny"
+    profile: str = "mini"
     settings: dict[str, Any] = Field(default_factory=dict)
     run: str
     device: str = "auto"

@@ -18,6 +18,9 @@ from fap_lib.files import atomic
 MINI = "mini"
 """The mini CLIP's name as a backbone."""
 
+SILENT = "mini-silent"
+"""Its twin: the same image tower, and a text tower from captions whose state words say nothing."""
+
 WEIGHTS = Path(__file__).parent / "weights"
 
 VOCABULARY = 49408
@@ -57,34 +60,55 @@ def prompts(mode: str) -> Path:
     return path
 
 
-def save(clip: open_clip.CLIP, rows: list[int], path: Path, recipe: dict[str, str]) -> None:
+def load(name: str, weights: Path | None = None) -> open_clip.CLIP:
+    """The mini CLIP or its twin, on the CPU in float32. Call it under a fixed seed.
+
+    Token rows that no caption used are not in the files; they stay as the seed draws them.
+
+    Args:
+        weights: another file of the kind `save` writes, instead of the kit's own.
+
+    Raises:
+        KitError: a file is damaged or holds something else.
+    """
+    clip = build()
+    files = [weights or WEIGHTS / "mini.safetensors"]
+    if name == SILENT:
+        files.append(WEIGHTS / f"{SILENT}.safetensors")  # replaces the text tower
+    state: dict[str, torch.Tensor] = {}
+    for path in files:
+        try:
+            state |= load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise KitError(f"the mini CLIP's weights {path} cannot be read; reinstall the kit.") from error
+    if ROWS not in state:
+        raise KitError(f"{files[0]} does not hold the mini CLIP; leave `weights` empty to use the kit's own.")
+    rows, trained = state.pop(ROWS).long(), state.pop(TOKENS).float()
+    table = clip.token_embedding.weight.detach().clone()
+    table[rows] = trained
+    try:
+        clip.load_state_dict({**{key: value.float() for key, value in state.items()}, TOKENS: table})
+    except RuntimeError as error:
+        raise KitError(f"the weights {files[0]} do not fit the mini CLIP; reinstall the kit.") from error
+    return clip
+
+
+def save(clip: open_clip.CLIP, rows: list[int], path: Path, recipe: dict[str, str], text_only: bool) -> None:
     """Write the weights in float16 with only the token rows that were trained.
 
     Args:
         clip: an instance of `build(len(rows))`. rows: the token id of each of its embedding rows.
         recipe: what the model was trained with, kept in the file's header.
+        text_only: leave the image tower out, because it is another file's.
     """
-    state = {name: value.detach().cpu().half().contiguous() for name, value in clip.state_dict().items()}
+    state = {
+        name: value.detach().cpu().half().contiguous()
+        for name, value in clip.state_dict().items()
+        if not (text_only and name.startswith("visual."))
+    }
     state[ROWS] = torch.tensor(rows, dtype=torch.int32)
     with atomic(path) as temporary:
         save_file(state, temporary, metadata=recipe)
-
-
-def fill(clip: open_clip.CLIP, path: Path) -> None:
-    """Load the weights into `build()`; token rows that no caption used stay as the seed drew them."""
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise KitError(f"the mini CLIP's weights {path} cannot be read; reinstall the kit.") from error
-    if ROWS not in state:
-        raise KitError(f"{path} does not hold the mini CLIP; leave `weights` empty to use the kit's own.")
-    rows = state.pop(ROWS).long()
-    trained = state.pop(TOKENS).float()
-    missing, unexpected = clip.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
-    if unexpected or [name for name in missing if name != TOKENS]:
-        raise KitError(f"the weights {path} do not fit the mini CLIP; reinstall the kit.")
-    with torch.no_grad():
-        clip.token_embedding.weight[rows] = trained
 
 
 def recipe(path: Path) -> dict[str, str]:

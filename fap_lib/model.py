@@ -68,6 +68,11 @@ class Prediction(NamedTuple):
         return (self.static[..., 1] + self.adapted[..., 1]) / 2
 
 
+def class_logits(features: Tensor, text: Tensor, temperature: float) -> Tensor:
+    """(B, N, C) cosines over the temperature, of unit features (B, N, D) and unit texts (B, C, D)."""
+    return features @ text.transpose(1, 2) / temperature
+
+
 class FAPrompt(nn.Module):
     """The prompt learner over a frozen text tower.
 
@@ -102,6 +107,8 @@ class FAPrompt(nn.Module):
         self.prior_network = (
             PriorNetwork(settings.n_patches, patch_width, text_tower.width) if settings.prior else None
         )
+        # On the abnormal logit of patches and of images; no part of FAPrompt, an ablation.
+        self.bias = nn.Parameter(torch.zeros(2)) if settings.logit_bias else None
 
     @property
     def text_tower(self) -> TextTower:
@@ -128,7 +135,7 @@ class FAPrompt(nn.Module):
         """
         static = static or self.static_text()
         text = torch.stack([static.normal, prototype(static.abnormal)]).expand(len(image), -1, -1)
-        static_map = self._probability(patches, text)
+        static_map = self._logits(patches, text, 0).softmax(-1)
 
         prior = chosen = None
         adapted_map = static_map
@@ -143,10 +150,11 @@ class FAPrompt(nn.Module):
             )
             prior = self.prior_network(selected)
             text = torch.stack([text[:, 0], prototype(self._adapted(static.prefix, prior))], dim=1)
-            adapted_map = self._probability(patches, text)
+            adapted_map = self._logits(patches, text, 0).softmax(-1)
 
-        logits = (image[:, None] * text).sum(-1) / self.settings.temperature
-        return Prediction(static_map, adapted_map, text, prior, chosen, logits)
+        return Prediction(
+            static_map, adapted_map, text, prior, chosen, self._logits(image[:, None], text, 1)[:, 0]
+        )
 
     def prompt_maps(self, patches: Tensor, static: StaticText) -> Tensor:
         """(B, K, N) abnormal probability of each single static prompt against the normal prompt."""
@@ -173,6 +181,9 @@ class FAPrompt(nn.Module):
         suffix = self.prompts.abnormal_suffix(prior)
         return self.text_tower.suffix(prefix, suffix.flatten(0, 1)).unflatten(0, suffix.shape[:2])
 
-    def _probability(self, patches: Tensor, text: Tensor) -> Tensor:
-        """(B, N, C) softmax over the classes of cosines (B, N, D) x (B, C, D)."""
-        return (patches @ text.transpose(1, 2) / self.settings.temperature).softmax(-1)
+    def _logits(self, features: Tensor, text: Tensor, level: int) -> Tensor:
+        """Logits (B, N, C) of features (B, N, D) under texts (B, C, D); level 0: patches, 1: images."""
+        logits = class_logits(features, text, self.settings.temperature)
+        if self.bias is not None:
+            logits = logits + F.pad(self.bias[level : level + 1], (1, 0))
+        return logits

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep import toy
+from data_prep.mini import benchmark
 from data_prep.prepare import prepare
 from fap_lib import paths
 from fap_lib.config import load_profile
 from fap_lib.errors import KitError
 from fap_lib.files import write_text
 from fap_lib.headless import run_notebook
+from fap_lib.report import write_report
 from fap_lib.results import table
 from fap_lib.training import PROMPTS
 
@@ -75,20 +76,23 @@ def reproduce(
         metrics += content["metrics"]
         label = content["label"]
     write_text(folder / "metrics.csv", table(metrics))
+    write_report(folder, metrics, label)
     return Result(profile, folder, metrics, label)
 
 
 def demo() -> Result:
-    """The main job on toy images and random weights: it shows that everything runs, and nothing else."""
-    for name in toy.CATEGORIES:
-        toy.write(paths.data() / name, name)
-    train, test = toy.CATEGORIES
-    return reproduce(paths.data(), train, [test], "tiny", {}, paths.runs() / "demo")
+    """The main job on the kit's own small world: learn prompts on some categories, find defects on others."""
+    return reproduce(paths.data(), "mini-a", ["mini-test"], "mini", {}, paths.runs() / "demo")
 
 
 def locate(name: str, data: Path) -> Path:
-    """The prepared dataset `name`: in `data`, or prepared now from a raw download in `data`."""
+    """The prepared dataset `name`: in `data`, or prepared now from a raw download in `data`.
+
+    Generated datasets (`mini-test`) need no download and no folder.
+    """
     data = data.expanduser().resolve()
+    if benchmark.is_generated(name):
+        return benchmark.write(paths.data() / name, name).root
     if not data.is_dir():
         raise KitError(f"there is no folder {data}; give the folder that holds the datasets.")
     if (data / name / "meta.json").is_file():

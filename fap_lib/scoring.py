@@ -4,7 +4,7 @@ Per image only the patch probabilities are kept (on disk, two small grids); pixe
 them in batches when something needs them, and never all at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from fap_lib.errors import KitError
 from fap_lib.files import atomic
 from fap_lib.maps import pixel_maps
 from fap_lib.metrics import image_metrics, pixel_metrics, undefined_pixel_metrics
-from fap_lib.model import FAPrompt
+from fap_lib.model import FAPrompt, Prediction
 from fap_lib.progress import bar
 
 MEAN = "mean"
@@ -53,17 +53,25 @@ def score(model: FAPrompt, cache: FeatureCache, settings: ScoreSettings, path: P
     """
     model.eval()
     device = next(model.parameters()).device
+    with torch.inference_mode():
+        static = model.static_text()
+    return score_with(lambda index: model(*cache.features(index, device), static), cache, settings, path)
+
+
+def score_with(
+    predict: Callable[[np.ndarray], Prediction], cache: FeatureCache, settings: ScoreSettings, path: Path
+) -> Scores:
+    """Score a cached dataset with any predictor of image indices, such as those of `fap_lib.baselines`."""
     count = len(cache)
     image, probability = np.empty(count, np.float32), np.empty(count, np.float32)
     shape = (count, 2, cache.patches.shape[1])
     with atomic(path) as temporary, torch.inference_mode(), open(temporary, "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"shape": shape, "fortran_order": False, "descr": "<f4"})
-        static = model.static_text()
         starts = range(0, count, settings.batch_size)
         for start in bar(starts, f"scoring {cache.name}", len(starts)):
             index = np.arange(start, min(start + settings.batch_size, count))
             try:
-                prediction = model(*cache.features(index, device), static)
+                prediction = predict(index)
             except torch.cuda.OutOfMemoryError as error:
                 raise KitError(
                     f"the GPU has no memory left to score {settings.batch_size} images at once; "

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+import toy
 
-from data_prep import toy
 from fap_lib.clip import TINY, Backbone, load_backbone
 from fap_lib.config import FeatureSettings, Profile, load_profile
 from fap_lib.manifest import Manifest

@@ -6,9 +6,9 @@ import json
 import nbformat
 import pytest
 import torch
+import toy
 from test_data import REAL
 
-from data_prep import toy
 from fap_lib import paths
 from fap_lib.cache import features
 from fap_lib.cli import main

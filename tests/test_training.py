@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import toy
 from safetensors.torch import load_file
 
-from data_prep import toy
 from fap_lib import paths
 from fap_lib.cache import features
 from fap_lib.config import ModelSettings, TrainSettings

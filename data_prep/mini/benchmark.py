@@ -75,6 +75,11 @@ def parse(name: str) -> tuple[str, int]:
     return base, int(draw)
 
 
+def named(base: str, draw: int) -> str:
+    """The name of a draw of a set; draw 0 has the bare name."""
+    return f"{base}{MARK}{draw}" if draw else base
+
+
 def is_generated(name: str) -> bool:
     """Whether `name` is a dataset of the mini world."""
     try:

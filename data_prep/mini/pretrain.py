@@ -1,6 +1,6 @@
 """Train the mini CLIP: images and captions of the mini world, contrastively, from scratch.
 
-    python -m data_prep.mini.pretrain FOLDER [--steps N] [--device cuda]
+    fap mini pretrain FOLDER [--recipe mini-silent] [--steps N] [--device cuda]
 
 Three losses on one forward pass: whole images with their captions (as CLIP); regions with theirs, where a
 region is the mean of its patch tokens (RegionCLIP, Zhong et al. 2022); and each region's own caption against
@@ -8,7 +8,6 @@ captions of other looks on the same category (NegCLIP, Yuksekgonul et al. 2023).
 the choice of a region's patches. An interrupted run goes on where it was when it is started again.
 """
 
-import argparse
 import json
 import math
 import time
@@ -45,7 +44,7 @@ class Recipe:
     seed: int = 0
     images: int = 60_000
     anomalous: float = 0.6
-    steps: int = 7500
+    steps: int = 5000
     stages: tuple[tuple[float, int, int], ...] = ((0.35, 48, 128), (0.3, 64, 96), (0.35, 96, 64))
     """(share of the steps, side of the windows the images are seen through, images a batch) in turn."""
     learning_rate: float = 1.5e-3
@@ -53,12 +52,21 @@ class Recipe:
     warm_up: int = 100
     state_share: float = 0.03
     state_right: float = 0.7
+    text_only: bool = False
+    """Take the mini CLIP's image tower as it is and train a text tower to it (LiT, Zhai et al. 2022)."""
 
     def stage(self, step: int) -> tuple[int, int]:
         """Window side and batch size of a step."""
         ends = np.cumsum([share for share, _, _ in self.stages]) * self.steps
         _, side, count = self.stages[min(int(np.searchsorted(ends, step, "right")), len(self.stages) - 1)]
         return side, count
+
+
+RECIPES = {
+    mini.MINI: Recipe(),
+    # State words that are wrong as often as right: the text tower can learn nothing from them.
+    mini.SILENT: Recipe(steps=1200, learning_rate=1e-3, state_right=0.5, text_only=True),
+}
 
 
 @dataclass(frozen=True)
@@ -308,7 +316,7 @@ def _contrast(logits: Tensor, own: Tensor) -> Tensor:
 
 
 def train(folder: Path, recipe: Recipe, device: str = "cpu", save_every: int = 250) -> Path:
-    """Train to the end of the recipe; returns the exported weights `folder/mini.safetensors`.
+    """Train to the end of the recipe; returns the exported `folder/weights.safetensors`.
 
     `folder/log.jsonl` has a line every ten steps.
 
@@ -328,9 +336,14 @@ def train(folder: Path, recipe: Recipe, device: str = "cpu", save_every: int = 2
 
     torch.manual_seed(recipe.seed)
     vocabulary = Vocabulary()
-    clip = mini.build(len(vocabulary.rows)).to(device)
-    decayed = [value for value in clip.parameters() if value.ndim >= 2]
-    others = [value for value in clip.parameters() if value.ndim < 2]
+    clip = mini.build(len(vocabulary.rows))
+    if recipe.text_only:
+        clip.visual.load_state_dict(mini.load(mini.MINI).visual.state_dict())
+        clip.visual.requires_grad_(False)
+    clip.to(device)
+    learned = [value for value in clip.parameters() if value.requires_grad]
+    decayed = [value for value in learned if value.ndim >= 2]
+    others = [value for value in learned if value.ndim < 2]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0}],
         lr=recipe.learning_rate,
@@ -356,7 +369,7 @@ def train(folder: Path, recipe: Recipe, device: str = "cpu", save_every: int = 2
             total, parts = losses(clip, make_batch(pool, by_category, recipe, step), vocabulary)
             optimizer.zero_grad()
             total.backward()
-            torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(learned, 1.0)
             optimizer.step()
             if step % 10 == 9:
                 parts = {key: round(value, 4) for key, value in parts.items()}
@@ -370,20 +383,7 @@ def train(folder: Path, recipe: Recipe, device: str = "cpu", save_every: int = 2
                         {"clip": clip.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1},
                         temporary,
                     )
-    weights = folder / "mini.safetensors"
-    mini.save(clip, vocabulary.rows, weights, {key: str(value) for key, value in asdict(recipe).items()})
+    weights = folder / "weights.safetensors"
+    header = {key: str(value) for key, value in asdict(recipe).items()}
+    mini.save(clip, vocabulary.rows, weights, header, recipe.text_only)
     return weights
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--seed", type=int, default=Recipe.seed)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    chosen = parser.parse_args()
-    print(train(chosen.folder, Recipe(seed=chosen.seed, steps=chosen.steps), chosen.device))
-
-
-if __name__ == "__main__":
-    main()

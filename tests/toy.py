@@ -1,8 +1,4 @@
-"""A toy dataset drawn on the spot: plain textures, some with a spot or a scratch, exact masks.
-
-It exists so that the whole path can be tried without a download. It is far too simple to say anything
-about a method.
-"""
+"""A toy dataset for tests: plain textures, some with a spot or a scratch, exact masks. Drawn in a moment."""
 
 from pathlib import Path
 

@@ -1,0 +1,318 @@
+"""What the mini profile shows: every method, both auxiliary sets, several data draws and seeds.
+
+    python -m benchmarks.study [--methods NAME,NAME] [--draws 3] [--seeds 5] [--workers 2]
+
+A job is one method on one auxiliary set, draw and seed, tested on `mini-test` and `mini-organs` of the same
+draw. Each leaves a small file, so an interrupted study continues. `benchmarks/results/study.csv` gathers
+them; `study.md` is the table. Settings and the hand-written wording were chosen on `mini-val` alone.
+"""
+
+import argparse
+import math
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from scipy.stats import t as student
+from sklearn.metrics import roc_auc_score
+
+from data_prep.mini import benchmark
+from fap_lib import baselines, mini, paths
+from fap_lib.baselines import WORDINGS
+from fap_lib.cache import FeatureCache, features
+from fap_lib.clip import Backbone, load_backbone
+from fap_lib.config import ModelSettings, Profile, load_profile
+from fap_lib.files import read_json, write_json, write_text
+from fap_lib.model import FAPrompt
+from fap_lib.progress import bar
+from fap_lib.scoring import MEAN, Scores, evaluate, score, score_with
+from fap_lib.training import train
+
+RESULTS = Path(__file__).parent / "results"
+TRAIN = ("mini-a", "mini-b")
+TESTS = ("mini-test", "mini-organs")
+VALIDATION = "mini-val"
+
+LEARNED: dict[str, dict[str, Any]] = {
+    "single prompt": {"n_prompts": 1, "prior": False},
+    "CAP": {"prior": False},
+    "CAP + DAP, paper": {},
+    "CAP + DAP, released": {"mode": "released"},
+    "single prompt, bias": {"n_prompts": 1, "prior": False, "logit_bias": True},
+    "CAP, bias": {"prior": False, "logit_bias": True},
+    "CAP + DAP, bias": {"logit_bias": True},
+    "CAP + DAP, random patches": {"selection": "random"},
+}
+"""Changes of the mini profile's model settings."""
+
+SILENT = "silent "
+"""Begins the name of a hand-written wording read by the text tower to which state words said nothing."""
+
+WORDED = {
+    f"hand: {words}, {'named' if named else 'object'}": (words, named)
+    for words in WORDINGS
+    for named in (True, False)
+}
+HAND = {**WORDED, **{f"{SILENT}{name}": value for name, value in WORDED.items()}}
+PROBE = "linear probe"
+TRIVIAL = ("foreground", "centre", "edges")
+METHODS = (*TRIVIAL, *HAND, *LEARNED, PROBE)
+
+GAINS = (
+    ("CAP + DAP, paper", ""),
+    ("CAP + DAP, paper", "single prompt"),
+    ("CAP", "single prompt"),
+    ("CAP + DAP, paper", "CAP"),
+    ("CAP + DAP, paper", "CAP + DAP, released"),
+    ("CAP + DAP, paper", "CAP + DAP, random patches"),
+    ("CAP + DAP, bias", "single prompt, bias"),
+)
+"""Compared pairs; an empty name is the best hand-written wording."""
+
+METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_auroc_foreground", "aupro_official")
+
+
+def measure(scores: Scores, profile: Profile) -> Iterator[dict[str, Any]]:
+    """One row a category, one a kind of defect, and their mean over categories."""
+    tidy = evaluate(scores, profile.scoring)
+    inside = foreground_auroc(scores, profile.scoring.sigma)
+    for category in dict.fromkeys(row["category"] for row in tidy):
+        values = {
+            f"{row['level']}_{row['metric']}".replace("pixel_aupro", "aupro"): row["value"]
+            for row in tidy
+            if row["category"] == category
+        }
+        values["pixel_auroc_foreground"] = inside[category]
+        yield {"category": category, **{name: values[name] for name in METRICS}}
+    for kind, value in by_defect(scores).items():
+        yield {"category": f"defect: {kind}", **dict.fromkeys(METRICS), "image_auroc": value}
+
+
+def foreground_auroc(scores: Scores, sigma: float) -> dict[str, float]:
+    """Pixel AUROC among the object's own pixels, per category and mean: finding the object is no merit."""
+    records = scores.cache.records
+    values = {}
+    for category in dict.fromkeys(record.category for record in records):
+        index = np.array([i for i, record in enumerate(records) if record.category == category])
+        outlines = [np.asarray(Image.open(outline(scores.cache, records[i].image))) > 0 for i in index]
+        masks = scores.cache.masks(index).numpy()
+        # A defect may reach over the object's edge; its pixels count all the same.
+        inside = np.stack(outlines) | masks
+        values[category] = float(roc_auc_score(masks[inside], scores.maps(index, sigma).numpy()[inside]))
+    return {**values, MEAN: statistics.fmean(values.values())}
+
+
+def by_defect(scores: Scores) -> dict[str, float]:
+    """Image AUROC of each kind of defect against the normal images, mean over the categories that have it."""
+    values = defaultdict(list)
+    groups = defaultdict(list)
+    for i, record in enumerate(scores.cache.records):
+        groups[record.category, record.defect].append(scores.image[i])
+    for (category, kind), found in groups.items():
+        if kind != "good":
+            normal = groups[category, "good"]
+            labels = [0] * len(normal) + [1] * len(found)
+            values[kind].append(float(roc_auc_score(labels, [*normal, *found])))
+    return {kind: statistics.fmean(each) for kind, each in sorted(values.items())}
+
+
+def outline(cache: FeatureCache, image: str) -> Path:
+    """Foreground mask of a generated image."""
+    return cache.root / image.replace("/test/", "/foreground/")
+
+
+def run(
+    method: str, training: FeatureCache, test: FeatureCache, backbone: Backbone, profile: Profile, seed: int
+) -> list[dict[str, Any]]:
+    """Train where the method is trained, score, measure."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        out = folder / "maps.npy"
+        if method in LEARNED:
+            model = learn(method, training, backbone, profile, seed, folder)
+            scores = score(model, test, profile.scoring, out)
+        else:
+            predict = predictor(method, training, test, backbone, profile, seed)
+            scores = score_with(predict, test, profile.scoring, out)
+        return list(measure(scores, profile))
+
+
+def predictor(
+    method: str, training: FeatureCache, test: FeatureCache, backbone: Backbone, profile: Profile, seed: int
+) -> baselines.Predictor:
+    """The baseline of that name."""
+    if method in HAND:
+        words, named = HAND[method]
+        return baselines.hand_written(backbone, test, WORDINGS[words], named, profile.model.temperature)
+    if method == PROBE:
+        return baselines.linear_probe(training, test, seed)
+    if method == "foreground":
+        return baselines.foreground(test, partial(outline, test))
+    return {"centre": baselines.centre, "edges": baselines.edges}[method](test)
+
+
+def learn(
+    method: str, training: FeatureCache, backbone: Backbone, profile: Profile, seed: int, folder: Path
+) -> FAPrompt:
+    """Prompts learned on a cached dataset."""
+    settings = ModelSettings.parse(profile.model.model_dump() | LEARNED[method])
+    torch.manual_seed(seed)
+    model = FAPrompt(backbone.text_tower, settings, backbone.patch_width)
+    how = profile.training.model_copy(update={"seed": seed})
+    train(model, backbone, training, profile.features, how, folder)
+    return model
+
+
+def cell(folder: Path, draw: int, train_set: str, jobs: list[tuple[str, int]]) -> None:
+    """All jobs (method, seed) of one auxiliary set and draw that are not done yet."""
+    torch.set_num_threads(1)
+    profile = load_profile("mini")
+    backbone = load_backbone(profile.features.backbone)
+    silent = cache(lambda: load_backbone(mini.SILENT))
+
+    @cache
+    def opened(name: str) -> FeatureCache:
+        full = benchmark.named(name, draw)
+        manifest = benchmark.write(paths.data() / full, full, workers=1)
+        return features(manifest, "test", backbone, profile.features)
+
+    for method, seed in jobs:
+        reader = silent() if method.startswith(SILENT) else backbone
+        for test in (*TESTS, *([VALIDATION] if method in HAND else [])):
+            job = {"method": method, "train": train_set, "test": test, "draw": draw, "seed": seed}
+            path = folder / ("-".join(str(value) for value in job.values()).replace(" ", "_") + ".json")
+            if not path.exists():
+                rows = run(method, opened(train_set), opened(test), reader, profile, seed)
+                write_json(path, [{**job, **row} for row in rows])
+
+
+def plan(methods: list[str], draws: int, seeds: int) -> list[tuple[int, str, list[tuple[str, int]]]]:
+    """The cells. What depends on neither seed nor auxiliary set runs once a draw."""
+    cells = []
+    for draw in range(draws):
+        for train_set in TRAIN:
+            jobs = [(name, seed) for name in methods if name in LEARNED for seed in range(seeds)]
+            jobs += [(name, 0) for name in methods if name == PROBE]
+            if train_set == TRAIN[0]:
+                jobs += [(name, 0) for name in methods if name not in LEARNED and name != PROBE]
+            cells.append((draw, train_set, jobs))
+    return cells
+
+
+def gather(folder: Path) -> pd.DataFrame:
+    """All finished jobs as one table; values rounded to what the data can tell."""
+    rows = [row for path in sorted(folder.glob("*.json")) for row in read_json(path, "result of a job")]
+    return pd.DataFrame(rows).round(4)
+
+
+def best_wording(results: pd.DataFrame) -> str:
+    """The hand-written wording with the highest mean of image AUROC, pixel AUROC and AUPRO on validation."""
+    means = results[(results.test == VALIDATION) & (results.category == MEAN)]
+    means = means[~means.method.str.startswith(SILENT)]
+    total = means.groupby("method")[["image_auroc", "pixel_auroc", "aupro_official"]].mean().mean(axis=1)
+    return str(total.idxmax())
+
+
+def interval(values: pd.DataFrame, metric: str) -> tuple[float, float]:
+    """Mean and half width of a 95 % t-interval over cells (auxiliary set x draw), seeds averaged first.
+
+    Runs that share their data are not independent, so each cell counts once.
+    """
+    cells = values.groupby(["train", "draw"])[metric].mean()
+    if len(cells) < 2 or cells.isna().any():
+        return float(cells.mean()), math.nan
+    half = student.ppf(0.975, len(cells) - 1) * cells.std(ddof=1) / math.sqrt(len(cells))
+    return float(cells.mean()), float(half)
+
+
+def gain(results: pd.DataFrame, method: str, over: str, metric: str, test: str) -> tuple[float, float]:
+    """Mean and interval of the difference between two methods, run by run (same data, same seed)."""
+    means = results[(results.test == test) & (results.category == MEAN)]
+    # Hand-written prompts have one value a draw, learned ones one a training.
+    keys = ["train", "draw", "seed"] if over in LEARNED else ["draw"]
+    base = means[means.method == over].set_index(keys)[metric].rename("base")
+    pairs = means[means.method == method].join(base, on=keys)
+    return interval(pairs.assign(gain=pairs[metric] - pairs["base"]), "gain")
+
+
+def report(results: pd.DataFrame) -> str:
+    """The table and the gains as Markdown."""
+    titles = dict(
+        zip(
+            METRICS,
+            ("image AUROC", "image AP", "pixel AUROC", "in foreground", "AUPRO official"),
+            strict=True,
+        )
+    )
+    hand = best_wording(results)
+    lines = [f"Best hand-written wording on `{VALIDATION}`: *{hand}*.", ""]
+    for test in TESTS:
+        means = results[(results.test == test) & (results.category == MEAN)]
+        lines += [
+            f"| `{test}`, % | runs | " + " | ".join(titles.values()) + " |",
+            "|---|---|" + "---|" * len(titles),
+        ]
+        for method in (*TRIVIAL, hand, f"{SILENT}{hand}", *LEARNED, PROBE):
+            own = means[means.method == method]
+            if len(own):
+                cells = [_shown(*interval(own, metric)) for metric in METRICS]
+                lines.append(f"| {method} | {len(own)} | " + " | ".join(cells) + " |")
+        lines.append("")
+    lines += [
+        "| gain on `mini-test`, points | image AUROC | pixel AUROC | AUPRO official |",
+        "|---|---|---|---|",
+    ]
+    for method, over in GAINS:
+        over = over or hand
+        if {method, over} <= set(results.method):
+            cells = [
+                _shown(*gain(results, method, over, metric, TESTS[0]), sign="+")
+                for metric in ("image_auroc", "pixel_auroc", "aupro_official")
+            ]
+            lines.append(f"| {method} over {over} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(mean: float, half: float, sign: str = "") -> str:
+    if math.isnan(mean):
+        return "-"
+    text = f"{100 * mean:{sign}.1f}"
+    return text if math.isnan(half) else f"{text} ± {100 * half:.1f}"
+
+
+def main() -> None:
+    """Run what is missing, gather, print and write the tables."""
+    parser = argparse.ArgumentParser(description="What the mini profile shows.")
+    parser.add_argument("--methods", help="comma-separated part of the methods (default: all)")
+    parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--folder", type=Path, default=paths.runs() / "study")
+    chosen = parser.parse_args()
+    methods = chosen.methods.split(",") if chosen.methods else list(METHODS)
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        raise SystemExit(f"unknown method {unknown[0]!r}; methods: {', '.join(METHODS)}.")
+    cells = plan(methods, chosen.draws, chosen.seeds)
+    with ProcessPoolExecutor(chosen.workers, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(cell, chosen.folder, *each) for each in cells]
+        for job in bar(as_completed(jobs), "cells", len(jobs)):
+            job.result()
+    results = gather(chosen.folder)
+    write_text(RESULTS / "study.csv", results.to_csv(index=False, lineterminator="\n"))
+    write_text(RESULTS / "study.md", report(results))
+    print(report(results))
+
+
+if __name__ == "__main__":
+    main()
