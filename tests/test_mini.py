@@ -1,0 +1,312 @@
+"""The generated world: images, datasets, pre-training, baselines, and what the shipped weights can do."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from benchmarks import study
+from data_prep.mini import benchmark, captions, pretrain
+from data_prep.mini.benchmark import SETS, UNSEEN
+from data_prep.mini.canvas import STRUCTURAL
+from data_prep.mini.defects import DEFECTS
+from data_prep.mini.generator import CATEGORIES, KINDS, Sample, kinds_of, sample
+from data_prep.mini.pretrain import RECIPES, UNSEEN_CATEGORIES, UNSEEN_KINDS, Recipe
+from fap_lib import baselines, checkpoints, mini
+from fap_lib.cache import FeatureCache, features
+from fap_lib.clip import Backbone, load_backbone
+from fap_lib.config import Profile, load_profile
+from fap_lib.errors import KitError
+from fap_lib.manifest import read_manifest
+from fap_lib.scoring import MEAN, score, score_with
+
+PAIRS = [(category, kind) for category in CATEGORIES for kind in kinds_of(category)]
+
+
+# Images
+
+
+def test_the_world_is_as_large_as_promised():
+    assert len(CATEGORIES) >= 20
+    assert len(KINDS) >= 16
+    assert set(STRUCTURAL) == {kind for entry in CATEGORIES.values() for kind in entry.faults}
+
+
+def test_the_same_seed_draws_the_same_image():
+    one, again, other = (sample("chip", "bent", seed) for seed in (3, 3, 4))
+    assert np.array_equal(one.pixels, again.pixels)
+    assert np.array_equal(one.mask, again.mask)
+    assert not np.array_equal(one.pixels, other.pixels)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[tuple[str, str], list[Sample]]:
+    """Three images of every defect on every category that can have it."""
+    return {pair: [sample(*pair, [11, i], benchmark.SIZE_FACTOR) for i in range(3)] for pair in PAIRS}
+
+
+def test_every_defect_can_be_drawn_and_has_a_visible_mask(drawn):
+    for pair, samples in drawn.items():
+        for one in samples:
+            assert 0.003 <= one.mask.mean() <= 0.35, pair
+            assert one.pixels.dtype == np.uint8
+
+
+def test_defects_cover_two_to_four_per_cent_of_the_image_and_vary(drawn):
+    areas = np.array([one.mask.mean() for samples in drawn.values() for one in samples])
+    assert 0.02 <= areas.mean() <= 0.04
+    assert np.quantile(areas, 0.9) > 6 * np.quantile(areas, 0.1)
+
+
+def test_a_defect_changes_no_pixel_outside_its_mask():
+    rng = np.random.default_rng(0)
+    pixels = rng.random((96, 96, 3)).astype(np.float32)
+    everywhere = np.ones((96, 96), bool)
+    for kind, draw in DEFECTS.items():
+        damaged, mask = draw(pixels, everywhere, np.random.default_rng(1), 1.2)
+        assert np.array_equal(damaged[~mask], pixels[~mask]), kind
+        assert (damaged[mask] != pixels[mask]).any(), kind
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("leter", None, 0), "unknown category 'leter'; the nearest known one is 'leather'"),
+        (("wood", "scratc", 0), "unknown defect 'scratc' of wood; the nearest known one is 'scratch'"),
+        (("wood", "bent", 0), "unknown defect 'bent' of wood"),
+        (("wood", "hole", 0, 1e-5), "no visible defect 'hole' could be drawn on wood with size 1e-05"),
+    ],
+)
+def test_an_impossible_image_is_refused_in_one_sentence(arguments, message):
+    with pytest.raises(KitError, match=message):
+        sample(*arguments)
+
+
+# Datasets
+
+
+def test_test_categories_and_defects_are_kept_from_training():
+    tested = {*SETS["mini-test"].categories, *SETS["mini-organs"].categories}
+    for name in ("mini-a", "mini-b", "mini-val"):
+        assert not tested & set(SETS[name].categories)
+        assert set(UNSEEN) <= set(SETS[name].without)
+    assert not set(SETS["mini-a"].categories) & set(SETS["mini-b"].categories)
+    assert not set(SETS["mini-val"].categories) & {*SETS["mini-a"].categories, *SETS["mini-b"].categories}
+    assert set(UNSEEN_KINDS) == set(UNSEEN)
+    assert set(UNSEEN_CATEGORIES) < tested
+
+
+@pytest.fixture
+def few(monkeypatch) -> None:
+    """Sets of a few images."""
+    small = {name: replace(entry, good=2, each=1, train=1) for name, entry in SETS.items()}
+    monkeypatch.setattr(benchmark, "SETS", small)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_dataset_lies_as_mvtec_ad_does_and_draws_differ(tmp_path):
+    manifest = benchmark.write(tmp_path / "one", "mini-b", workers=1)
+    root = manifest.root
+    assert sorted(path.name for path in (root / "tile").iterdir()) == [
+        "foreground",
+        "ground_truth",
+        "test",
+        "train",
+    ]
+    assert (root / "tile" / "train" / "good" / "000.png").is_file()
+    for record in manifest.records("test"):
+        assert (record.mask is None) == (record.label == 0) == (record.defect == "good")
+        assert (
+            record.mask is None or Image.open(root / record.mask).size == Image.open(root / record.image).size
+        )
+        assert study.outline(manifest, record.image).is_file()
+    assert not {record.defect for record in manifest.records("test")} & set(SETS["mini-b"].without)
+
+    again = benchmark.write(root, "mini-b", workers=1)
+    assert again == read_manifest(root)
+    other = benchmark.write(tmp_path / "two", "mini-b-d1", workers=1)
+    image = manifest.records("test")[0].image
+    assert (root / image).read_bytes() != (other.root / image).read_bytes()
+
+
+@pytest.mark.usefixtures("few")
+def test_an_interrupted_generation_leaves_nothing_and_is_made_again(tmp_path, monkeypatch):
+    real, calls = benchmark.sample, []
+
+    def stops(*arguments):
+        calls.append(arguments)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(benchmark, "sample", stops)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.write(tmp_path / "set", "mini-val", workers=1)
+    assert not (tmp_path / "set").exists()
+    assert len(benchmark.write(tmp_path / "set", "mini-val", workers=1).records("train")) == 4
+
+
+def test_a_folder_that_is_not_empty_and_an_unknown_name_are_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(KitError, match="is not empty and does not hold mini-a"):
+        benchmark.write(tmp_path, "mini-a", workers=1)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["mine.txt"]
+    with pytest.raises(KitError, match="unknown generated dataset 'mini-tst'; the nearest is 'mini-test'"):
+        benchmark.parse("mini-tst")
+
+
+# Captions and pre-training
+
+
+def test_captions_use_known_words_and_state_words_are_rare_and_often_wrong():
+    rng = np.random.default_rng(0)
+    states = captions.StateWords(share=0.2, right=0.7)
+    vocabulary = pretrain.Vocabulary()
+    right = wrong = 0
+    for index in range(4000):
+        look = captions.appearance("crack", "dark", "black", rng) if index % 2 else None
+        text = captions.image_caption("coin", {"colour": "grey", "background": "white"}, look, states, rng)
+        vocabulary([text])  # raises on a token without a row
+        said = {True: captions.ABNORMAL_WORDS, False: captions.NORMAL_WORDS}
+        right += any(word in text.split() for word in said[look is not None])
+        wrong += any(word in text.split() for word in said[look is None])
+    assert 0.17 < (right + wrong) / 4000 < 0.23
+    assert 0.65 < right / (right + wrong) < 0.75
+
+
+SHORT = Recipe(images=1000, steps=4, stages=((0.5, 48, 6), (0.5, 96, 4)), warm_up=2)
+
+
+def test_pre_training_that_was_stopped_continues_bit_for_bit(tmp_path, monkeypatch):
+    whole = load_file(pretrain.train(tmp_path / "whole", SHORT))
+    (tmp_path / "halted").mkdir()
+    (tmp_path / "whole" / "pool").rename(tmp_path / "halted" / "pool")
+    real, calls = pretrain.losses, []
+
+    def stops(*arguments):
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(pretrain, "losses", stops)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.train(tmp_path / "halted", SHORT, save_every=2)
+    monkeypatch.undo()
+    halted = load_file(pretrain.train(tmp_path / "halted", SHORT, save_every=2))
+    assert whole.keys() == halted.keys()
+    assert all(torch.equal(whole[name], halted[name]) for name in whole)
+
+    with pytest.raises(KitError, match="holds a run of another recipe"):
+        pretrain.train(tmp_path / "halted", replace(SHORT, seed=1))
+
+
+# The shipped weights
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Backbone:
+    return load_backbone(mini.MINI)
+
+
+@pytest.fixture(scope="module")
+def setting() -> Profile:
+    return load_profile("mini")
+
+
+@pytest.fixture
+def caches(tmp_path, shipped, setting, monkeypatch) -> tuple[FeatureCache, FeatureCache]:
+    """A small auxiliary and a small test set."""
+    small = {name: replace(entry, good=10, each=1, train=0) for name, entry in SETS.items()}
+    monkeypatch.setattr(benchmark, "SETS", small)
+    one, two = (benchmark.write(tmp_path / name, name, workers=1) for name in ("mini-a", "mini-test"))
+    return tuple(features(each, "test", shipped, setting.features) for each in (one, two))
+
+
+def test_the_weights_are_small_and_say_how_they_were_made():
+    assert sum(path.stat().st_size for path in mini.WEIGHTS.glob("*.safetensors")) <= 8_000_000
+    for name, recipe in RECIPES.items():
+        said = mini.recipe(mini.WEIGHTS / f"{name}.safetensors")
+        assert said == {key: str(value) for key, value in vars(recipe).items()}
+    for name, value in load_file(mini.WEIGHTS / "mini.safetensors").items():
+        assert value.dtype == (torch.int32 if name == mini.ROWS else torch.float16), name
+
+
+def test_the_twin_shares_the_image_tower_and_not_the_text_tower(shipped):
+    twin = load_backbone(mini.SILENT)
+    for name, value in twin.clip.visual.state_dict().items():
+        assert torch.equal(value, shipped.clip.visual.state_dict()[name])
+    assert not torch.equal(twin.clip.text_projection, shipped.clip.text_projection)
+
+
+def test_damaged_or_foreign_weights_end_in_one_sentence(tmp_path):
+    (tmp_path / "cut.safetensors").write_bytes((mini.WEIGHTS / "mini.safetensors").read_bytes()[:5000])
+    with pytest.raises(KitError, match="cannot be read"):
+        load_backbone(mini.MINI, tmp_path / "cut.safetensors")
+    with pytest.raises(KitError, match="does not hold the mini CLIP"):
+        load_backbone(mini.MINI, mini.prompts("paper"))
+
+
+@pytest.mark.parametrize("mode", ["paper", "released"])
+def test_the_shipped_prompts_find_defects_on_unseen_categories(mode, caches, shipped, setting, tmp_path):
+    _, test = caches
+    loaded = checkpoints.load(mini.prompts(mode), shipped)
+    assert loaded.model.settings.mode == mode
+    assert loaded.about["dataset"] == "mini-a"
+    learned = means(score(loaded.model, test, setting.scoring, tmp_path / "maps.npy"), setting)
+    assert learned["image_auroc"] > 0.75
+    for name in study.TRIVIAL:
+        predict = study.predictor(name, test, test, shipped, setting, 0)
+        trivial = means(score_with(predict, test, setting.scoring, tmp_path / f"{name}.npy"), setting)
+        for metric in ("image_auroc", "pixel_auroc", "pixel_auroc_foreground"):
+            assert learned[metric] > trivial[metric] + 0.05, (name, metric)
+
+
+def test_baselines_predict_probabilities_and_the_probe_learns(caches, shipped, setting, tmp_path):
+    training, test = caches
+    words = baselines.WORDINGS["ensemble"]
+    hand = baselines.hand_written(shipped, test, words, named=True, temperature=0.07)(np.arange(3))
+    assert hand.static.shape == (3, 144, 2)
+    assert torch.allclose(hand.static.sum(-1), torch.ones(3, 144))
+    assert ((hand.score >= 0) & (hand.score <= 1)).all()
+    probe = baselines.linear_probe(training, test)
+    scores = score_with(probe, test, setting.scoring, tmp_path / "probe.npy")
+    assert means(scores, setting)["pixel_auroc"] > 0.85
+
+
+def means(scores, setting: Profile) -> dict[str, float]:
+    return next(row for row in study.measure(scores, setting) if row["category"] == MEAN)
+
+
+# The study
+
+
+def test_gains_pair_runs_and_intervals_count_each_cell_once():
+    rows = []
+    for train, draw, step in (
+        ("mini-a", 0, 0.02),
+        ("mini-b", 0, 0.03),
+        ("mini-a", 1, 0.04),
+        ("mini-b", 1, 0.05),
+    ):
+        for seed in range(3):
+            base = dict(train=train, draw=draw, seed=seed, test="mini-test", category=MEAN)
+            rows.append({**base, "method": "single prompt", "image_auroc": 0.8 + 0.01 * seed})
+            rows.append({**base, "method": "CAP", "image_auroc": 0.8 + 0.01 * seed + step})
+    results = pd.DataFrame(rows)
+    mean, half = study.gain(results, "CAP", "single prompt", "image_auroc", "mini-test")
+    assert mean == pytest.approx(0.035)
+    assert half == pytest.approx(3.18245 * np.std([2, 3, 4, 5], ddof=1) / 100 / 2, rel=1e-4)
+
+
+def test_the_committed_table_is_what_the_committed_runs_say():
+    results = pd.read_csv(study.RESULTS / "study.csv")
+    assert study.report(results) == (study.RESULTS / "study.md").read_text(encoding="utf-8")
+    runs = results[(results.method == "CAP + DAP, paper") & (results.category == MEAN)]
+    assert len(runs.groupby(["train", "draw", "seed"])) >= 30
+    assert json.loads(results.to_json())  # plain numbers and text
