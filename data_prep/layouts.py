@@ -11,8 +11,6 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from sklearn.model_selection import train_test_split
-
 from fap_lib.errors import KitError
 from fap_lib.manifest import Record, Split
 
@@ -91,6 +89,8 @@ def held_out(count: int) -> set[int]:
     """
     if count < 2:
         raise KitError(f"there are only {count} normal images to split; the download is not complete.")
+    from sklearn.model_selection import train_test_split  # slow to import, and few datasets need it
+
     return set(train_test_split(range(count), test_size=math.ceil(HELD_OUT * count), random_state=42)[1])
 
 

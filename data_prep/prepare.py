@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data_prep.check import DETAILS, Facts, counts, line, survey, table
+from data_prep.check import DETAILS, counts, survey, table
 from data_prep.download import Via, fetch
+from data_prep.facts import Facts, line
 from data_prep.layouts import Splits
 from data_prep.locate import downloads, raw_root
 from data_prep.registry import Dataset, find

@@ -232,8 +232,8 @@ _ENTRIES = (
         protocol="FAPrompt's: each image in three thirds, a quarter of the normal thirds tested",
         notes="AnomalyCLIP reports on another set, 181 normal and 74 anomalous, whose recipe is not "
         "published: it cannot be made from the public files, and its figures must not be compared "
-        "with these. Which normal thirds are tested depends on the file system in the official converter; here it "
-        "does not. The counts are equal.",
+        "with these. Which normal thirds are tested depends on the file system in the official converter; "
+        "here it does not. The counts are equal.",
     ),
     Dataset(
         name="aitex",
