@@ -149,6 +149,12 @@ def _unpack_tar(archive: Path, folder: Path, limits: _Limits) -> None:
             for info in file
         )
         _write_all(archive, members, folder, limits, None)
+        # tarfile takes an end at the border of two members for the end, and does not read the checksum after it.
+        assert file.fileobj is not None
+        if file.fileobj.tell() == file.offset:
+            raise EOFError("its end is missing")
+        while file.fileobj.read(_CHUNK):
+            pass
 
 
 def _tar_content(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
@@ -163,10 +169,12 @@ def _write_all(
     for member in bar(members, f"unpacking {archive.name}", total):
         target = _target(archive, member, folder)
         limits.add(member.size)
+        try:
+            (target if member.content is None else target.parent).mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise KitError(f"{archive} holds {member.name!r} below a file; fetch it again.") from error
         if member.content is None:
-            target.mkdir(parents=True, exist_ok=True)
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             raise KitError(f"{archive} holds {member.name!r} twice; fetch it again.")
         with open(target, "xb") as out, member.content() as source:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from fap_lib.errors import KitError
 from fap_lib.manifest import Record, Split
 
@@ -81,7 +83,7 @@ def part(root: Path, name: str) -> Path:
 
 
 def held_out(count: int) -> set[int]:
-    """Which of `count` normal images are tested: those that `train_test_split(test_size=0.25,
+    """Which of `count` normal images are tested: those that scikit-learn's `train_test_split(test_size=0.25,
     random_state=42)` draws, as in the official converters (`InCTRL/datasets/preprocess/convert_*.py`).
 
     Raises:
@@ -89,9 +91,8 @@ def held_out(count: int) -> set[int]:
     """
     if count < 2:
         raise KitError(f"there are only {count} normal images to split; the download is not complete.")
-    from sklearn.model_selection import train_test_split  # slow to import, and few datasets need it
-
-    return set(train_test_split(range(count), test_size=math.ceil(HELD_OUT * count), random_state=42)[1])
+    drawn = np.random.RandomState(42).permutation(count)
+    return set(drawn[: math.ceil(HELD_OUT * count)].tolist())
 
 
 def by_stem(folder: Path) -> dict[str, Path]:

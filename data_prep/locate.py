@@ -11,7 +11,7 @@ from fap_lib.errors import KitError
 from fap_lib.files import sha256
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z", ".rar")
-_DEPTH = 6  # how far below the given folder a download is looked for
+_DEPTH = 8  # how far below the given folder a download is looked for
 
 
 def downloads(entry: Dataset) -> Path:
@@ -54,23 +54,24 @@ def _search(entry: Dataset, source: Path) -> Path | None:
     level, pointed = [source], source
     for _ in range(_DEPTH):
         found = [folder for folder in level if _has_signs(entry, folder)]
-        named = [
-            folder for folder in found if entry.named in folder.relative_to(source.parent).as_posix().lower()
-        ]
-        if named:
-            return named[0]
-        # Without its name a root counts only where the user points at it, and not if it has another's name.
-        if found == [pointed] and not _rival(entry, found[0]):
-            return pointed
+        for folder in found:
+            if entry.named in folder.name.lower():
+                return folder
+        # Under another name it counts only where it is alone, and meant.
+        if len(found) == 1 and _is_meant(entry, found[0].relative_to(source.parent), found[0] == pointed):
+            return found[0]
         level = [child for folder in level for child in _children(folder)]
         if len(level) == 1:
             pointed = level[0]
     return None
 
 
-def _rival(entry: Dataset, folder: Path) -> bool:
-    names = {other.named for other in DATASETS.values() if other.named and other is not entry}
-    return any(name in folder.as_posix().lower() for name in names)
+def _is_meant(entry: Dataset, path: Path, pointed: bool) -> bool:
+    """Whether a root without the dataset's name is the dataset: the user points at it, or a folder above it
+    has the name; and no other dataset's name is there."""
+    text = path.as_posix().lower()
+    rivals = {other.named for other in DATASETS.values() if other.named not in ("", entry.named)}
+    return (pointed or entry.named in text) and not any(name in text for name in rivals)
 
 
 def _children(folder: Path) -> list[Path]:

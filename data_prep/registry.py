@@ -515,9 +515,9 @@ _ENTRIES = (
             Archive(name, address=f"https://isic-challenge-data.s3.amazonaws.com/2016/{name}")
             for name in ("ISBI2016_ISIC_Part1_Test_Data.zip", "ISBI2016_ISIC_Part1_Test_GroundTruth.zip")
         ),
-        signs=tuple(
-            (f"{above}ISBI2016_ISIC_Part1_Test_Data", f"{beside}ISBI2016_ISIC_Part1_Test_GroundTruth")
-            for above, beside in (("", ""), ("test/", ""), ("*/", "*/"))
+        signs=(
+            ("ISBI2016_ISIC_Part1_Test_Data", "ISBI2016_ISIC_Part1_Test_GroundTruth"),
+            ("test/ISBI2016_ISIC_Part1_Test_Data", "ISBI2016_ISIC_Part1_Test_GroundTruth"),
         ),
         layout=layouts.isic,
         counts={"skin": (0, 379)},
