@@ -149,7 +149,7 @@ def _unpack_tar(archive: Path, folder: Path, limits: _Limits) -> None:
             for info in file
         )
         _write_all(archive, members, folder, limits, None)
-        # tarfile takes an end at the border of two members for the end, and does not read the checksum after it.
+        # tarfile takes a cut between two members for the end, and reads no checksum after it.
         assert file.fileobj is not None
         if file.fileobj.tell() == file.offset:
             raise EOFError("its end is missing")
