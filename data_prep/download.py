@@ -1,6 +1,7 @@
 """Downloads, where the terms allow them: resumable, checked, and otherwise exact instructions."""
 
 import math
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 from data_prep.registry import Archive, Dataset
 from fap_lib.errors import KitError
-from fap_lib.files import disk_errors, write_text
+from fap_lib.files import disk_errors, sha256, write_text
 from fap_lib.progress import bar
 
 Via = Literal["kagglehub", "gdown"]
@@ -84,6 +85,12 @@ def _plain(entry: Dataset, archive: Archive, folder: Path) -> None:
                 f"{archive.name} from {archive.address} is not the published file (its SHA-256 differs) "
                 f"and was removed; the same command tries again. {by_hand(entry)}"
             ) from error
+    if known is None:
+        print(
+            f"note: no source states the SHA-256 of {archive.name}; the one here is "
+            f"{sha256(folder / archive.name)}",
+            file=sys.stderr,
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -37,7 +37,7 @@ def raw_root(entry: Dataset, source: Path) -> Path:
     elif source.is_file():
         archives = sorted({source, *(_archives(entry, source.parent) if len(entry.archives) > 1 else ())})
     else:
-        raise KitError(f"there is no folder or file {source}; give the download of {entry.name}.")
+        raise KitError(f"there is no folder {source} and no such archive; give the download of {entry.name}.")
     root = _search(entry, _unpacked(entry, archives)) if archives else None
     if root is None:
         names = " and ".join(archive.name for archive in entry.archives)
@@ -75,13 +75,16 @@ def _is_meant(entry: Dataset, path: Path, pointed: bool) -> bool:
 
 
 def _children(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted; none where the kit prepared it or it cannot be read."""
     try:
         with os.scandir(folder) as items:
-            names = sorted(item.name for item in items if item.is_dir() and not item.name.startswith("."))
-    except OSError:  # not ours to read, so not the download
+            found = {item.name: item.is_dir() for item in items}
+    except OSError:
         return []
-    # What the kit prepared itself may look like a download.
-    return [] if "dataset.json" in os.listdir(folder) else [folder / name for name in names]
+    names = [
+        name for name, is_folder in found.items() if is_folder and not name.startswith((".", "__MACOSX"))
+    ]
+    return [] if "dataset.json" in found else [folder / name for name in sorted(names)]
 
 
 def _has_signs(entry: Dataset, folder: Path) -> bool:

@@ -31,7 +31,8 @@ class Archive:
 class Dataset:
     """What is known of one dataset.
 
-    name, loader: our name, and the official code's `--dataset`. title has the paper's name.
+    name, paper, loader: our name, the paper's, and the official code's `--dataset`. shows: what is on the
+        images.
     terms: licence and terms in one line. by_hand: how to get it without this command.
     raw: the raw layout in words. signs: what lies in the root of a raw download, as file patterns; any one of
         the alternatives. Without signs: folders `test` of more than half of the categories.
@@ -43,7 +44,8 @@ class Dataset:
     """
 
     name: str
-    title: str
+    paper: str
+    shows: str
     loader: str
     domain: Literal["industrial", "medical"]
     source: str
@@ -67,6 +69,11 @@ class Dataset:
     drive: str = ""
 
     @property
+    def title(self) -> str:
+        """The paper's name and what is on the images."""
+        return f"{self.paper}, {self.shows}"
+
+    @property
     def categories(self) -> tuple[str, ...]:
         """Category names, in the order of the official code."""
         return tuple(self.counts)
@@ -86,7 +93,8 @@ _POLYP_PAGE = "figshare.com/articles/figure/Polyp_DataSet_zip/21221579"
 _ENTRIES = (
     Dataset(
         name="mvtec",
-        title="MVTec AD, objects and textures",
+        paper="MVTec AD",
+        shows="objects and textures",
         loader="mvtecad",
         domain="industrial",
         source="mvtec.com/company/research/datasets/mvtec-ad",
@@ -125,7 +133,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="visa",
-        title="VisA, objects",
+        paper="VisA",
+        shows="objects",
         loader="visa",
         domain="industrial",
         source="github.com/amazon-science/spot-diff",
@@ -163,7 +172,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="mpdd",
-        title="MPDD, metal parts",
+        paper="MPDD",
+        shows="metal parts",
         loader="mpdd",
         domain="industrial",
         source="github.com/stepanje/MPDD",
@@ -187,7 +197,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="btad",
-        title="BTAD, beanTech products",
+        paper="BTAD",
+        shows="beanTech products",
         loader="btad",
         domain="industrial",
         source="avires.dimi.uniud.it/papers/btad",
@@ -209,7 +220,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="sdd",
-        title="SDD (KolektorSDD), electrical commutators",
+        paper="SDD",
+        shows="electrical commutators (KolektorSDD)",
         loader="SDD",
         domain="industrial",
         source="vicos.si/resources/kolektorsdd",
@@ -237,7 +249,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="aitex",
-        title="AITEX, fabrics",
+        paper="AITEX",
+        shows="fabrics",
         loader="AITEX",
         domain="industrial",
         source="aitex.es/afid",
@@ -260,7 +273,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="elpv",
-        title="ELPV, solar cells",
+        paper="ELPV",
+        shows="solar cells",
         loader="elpv",
         domain="industrial",
         source="github.com/zae-bayern/elpv-dataset",
@@ -284,7 +298,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="dagm",
-        title="DAGM2007, artificial textures",
+        paper="DAGM2007",
+        shows="artificial textures",
         loader="DAGM",
         domain="industrial",
         source="kaggle.com/datasets/mhskjelvareid/dagm-2007-competition-dataset-optical-inspection (login)",
@@ -314,7 +329,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="dtd",
-        title="DTD-Synthetic, textures",
+        paper="DTD-Synthetic",
+        shows="textures",
         loader="DTD",
         domain="industrial",
         source="Google Drive folder 10OyPzvI3H6llCZBxKxFlKWt1Pw1tkMK1",
@@ -346,7 +362,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="headct",
-        title="HeadCT, haemorrhage",
+        paper="HeadCT",
+        shows="haemorrhage",
         loader="headct2",
         domain="medical",
         source="kaggle.com/datasets/felipekitamura/head-ct-hemorrhage (login)",
@@ -366,7 +383,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="brainmri",
-        title="BrainMRI, tumours",
+        paper="BrainMRI",
+        shows="tumours",
         loader="brainmri2",
         domain="medical",
         source="kaggle.com/datasets/navoneel/brain-mri-images-for-brain-tumor-detection (login)",
@@ -386,7 +404,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="br35h",
-        title="Br35H, brain tumours",
+        paper="Br35H",
+        shows="brain tumours",
         loader="br35",
         domain="medical",
         source="kaggle.com/datasets/ahmedhamada0/brain-tumor-detection (login)",
@@ -404,7 +423,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="lag",
-        title="LAG, glaucoma",
+        paper="LAG",
+        shows="glaucoma",
         loader="LAG",
         domain="medical",
         source="github.com/smilell/AG-CNN (password by mail)",
@@ -426,7 +446,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="colondb",
-        title="CVC-ColonDB, polyps",
+        paper="CVC-ColonDB",
+        shows="polyps",
         loader="colon",
         domain="medical",
         source=_POLYP_PAGE,
@@ -444,7 +465,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="clinicdb",
-        title="CVC-ClinicDB, polyps",
+        paper="CVC-ClinicDB",
+        shows="polyps",
         loader="colon",
         domain="medical",
         source=_POLYP_PAGE,
@@ -463,7 +485,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="kvasir",
-        title="Kvasir-SEG, polyps",
+        paper="Kvasir",
+        shows="polyps (Kvasir-SEG)",
         loader="colon",
         domain="medical",
         source="datasets.simula.no/kvasir-seg",
@@ -483,7 +506,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="endo",
-        title="Endo (EndoTect 2020), polyps",
+        paper="Endo",
+        shows="polyps (EndoTect 2020)",
         loader="colon",
         domain="medical",
         source="Google Drive file 1LNpLkv5ZlEUzr_RPN5rdOHaqk0SkZa3m",
@@ -501,7 +525,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="isic",
-        title="ISIC 2016 task 1, skin lesions",
+        paper="ISIC",
+        shows="skin lesions (2016, task 1)",
         loader="ISBI",
         domain="medical",
         source="challenge.isic-archive.com/data/#2016",
@@ -525,7 +550,8 @@ _ENTRIES = (
     ),
     Dataset(
         name="tn3k",
-        title="TN3K, thyroid nodules",
+        paper="TN3K",
+        shows="thyroid nodules",
         loader="thyroid",
         domain="medical",
         source="github.com/haifangong/TRFE-Net-for-thyroid-nodule-segmentation",
@@ -547,13 +573,17 @@ DATASETS = {entry.name: entry for entry in _ENTRIES}
 
 
 def find(name: str) -> Dataset:
-    """The entry of a dataset, by its name here in any case.
+    """The entry of a dataset, by its name here, in the paper or in the official code, in any case.
 
     Raises:
-        KitError: unknown name; the message has the nearest known one.
+        KitError: unknown name, or one that several datasets share; the message has the nearest known one.
     """
-    if name.lower() not in DATASETS:
-        near = difflib.get_close_matches(name.lower(), DATASETS, n=1, cutoff=0)[0]
-        known = ", ".join(DATASETS)
-        raise KitError(f"unknown dataset {name!r}; the nearest known one is {near!r} (known: {known}).")
-    return DATASETS[name.lower()]
+    low = name.lower()
+    if low in DATASETS:
+        return DATASETS[low]
+    others = [entry for entry in _ENTRIES if low in (entry.paper.lower(), entry.loader.lower())]
+    if len(others) == 1:
+        return others[0]
+    near = difflib.get_close_matches(low, DATASETS, n=1, cutoff=0)[0]
+    known = ", ".join(DATASETS)
+    raise KitError(f"unknown dataset {name!r}; the nearest known one is {near!r} (known: {known}).")

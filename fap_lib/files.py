@@ -65,7 +65,7 @@ def atomic(path: Path) -> Iterator[Path]:
 def whole_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target`; on success it takes `target`'s place, on failure it is removed.
 
-    What an earlier, killed run left there is removed first. One process at a time fills it; others wait.
+    What a killed run left is cleared first. One process at a time fills it; others wait.
 
     Raises:
         KitError: the disk is full or the folder is not writable.
@@ -76,8 +76,8 @@ def whole_folder(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(target.with_name(f".{target.name}.lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for left in (partial, replaced):
-                shutil.rmtree(left, ignore_errors=True)
+            _restore(replaced, target)
+            shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             try:
                 yield partial
@@ -85,8 +85,15 @@ def whole_folder(target: Path) -> Iterator[Path]:
                     os.rename(target, replaced)
                 os.rename(partial, target)
             finally:
-                for left in (partial, replaced):
-                    shutil.rmtree(left, ignore_errors=True)
+                _restore(replaced, target)
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+def _restore(replaced: Path, target: Path) -> None:
+    """Put the folder that `target` was back if nothing took its place; else it is done with."""
+    if replaced.exists() and not target.exists():
+        os.rename(replaced, target)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

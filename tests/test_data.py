@@ -44,7 +44,7 @@ def found(manifest: Manifest) -> dict[str, tuple[int, int]]:
 def test_the_registry_has_the_papers_19_datasets_with_all_facts():
     assert list(DATASETS) == list(RAW)
     for entry in DATASETS.values():
-        for fact in ("title", "loader", "source", "terms", "citation", "by_hand", "raw", "protocol"):
+        for fact in ("paper", "shows", "loader", "source", "terms", "citation", "by_hand", "raw", "protocol"):
             assert getattr(entry, fact), (entry.name, fact)
         assert (entry.layout is None) != (entry.cut is None)
         stated = [counts for counts in entry.counts.values() if counts]
@@ -75,6 +75,15 @@ def test_lag_is_fetched_from_nowhere_and_the_other_sdd_split_is_explained():
     assert [lag.kaggle, lag.drive, *(archive.address for archive in lag.archives)] == ["", "", None]
     assert "forbidden" in lag.terms
     assert "181 normal and 74 anomalous" in find("SDD").notes
+
+
+def test_a_dataset_is_found_by_all_its_names():
+    for entry in DATASETS.values():
+        assert find(entry.name.upper()) is find(entry.paper) is entry
+        if entry.loader != "colon":
+            assert find(entry.loader) is entry
+    with pytest.raises(KitError, match=r"unknown dataset 'colon'; .*'colondb'"):
+        find("colon")  # four datasets
 
 
 def test_list_and_show_print_every_dataset(capsys):

@@ -24,7 +24,7 @@ from fap_lib.errors import KitError
 
 
 class Server:
-    """Serves one file. cut: bytes after which an answer breaks off; ranges: whether it can begin in the middle."""
+    """Serves one file. cut: bytes after which an answer breaks off; ranges: whether it can begin anywhere."""
 
     def __init__(self) -> None:
         self.content, self.cut, self.ranges, self.tag, self.status = b"", None, True, '"1"', None

@@ -331,3 +331,22 @@ def test_a_target_that_refuses_leaves_the_earlier_dataset(code, message, tmp_pat
         500,
         415,
     )
+
+
+def test_an_earlier_folder_is_put_back_after_a_kill_between_two_renames(tmp_path, monkeypatch):
+    (tmp_path / "set").mkdir()
+    text(tmp_path / "set" / "old.txt")
+
+    def kill(*_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_restore", lambda *_: None)  # a killed process does not tidy up
+        renamed = os.rename
+        patch.setattr(files.os, "rename", lambda a, b: kill() if "partial" in str(a) else renamed(a, b))
+        with pytest.raises(SystemExit), files.whole_folder(tmp_path / "set"):
+            pass
+    assert not (tmp_path / "set").exists()
+    with pytest.raises(KitError, match="wrong"), files.whole_folder(tmp_path / "set"):
+        raise KitError("wrong input")
+    assert (tmp_path / "set" / "old.txt").is_file()
