@@ -2,15 +2,6 @@
 
 import argparse
 from pathlib import Path
-from typing import get_args
-
-from data_prep.check import check, table
-from data_prep.download import Via, how
-from data_prep.own import describe, own
-from data_prep.prepare import prepare
-from data_prep.registry import DATASETS, find
-from fap_lib import paths
-from fap_lib.manifest import read_manifest
 
 WORDS = {"nonzero": "above 0", "half": "above half of their range"}
 _SHOWN = 20  # problems; the others are counted
@@ -34,7 +25,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     prepare_.add_argument(
         "--from", dest="source", type=Path, metavar="PATH", help="your download: archive or folder"
     )
-    prepare_.add_argument("--via", choices=get_args(Via), help="download from Kaggle or Google Drive")
+    prepare_.add_argument(
+        "--via", choices=("kagglehub", "gdown"), help="download from Kaggle or Google Drive"
+    )
     prepare_.add_argument("--to", type=Path, metavar="FOLDER", help="prepared folder (default: data/NAME)")
     prepare_.set_defaults(run=_prepare)
 
@@ -50,6 +43,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _list(_: argparse.Namespace) -> None:
+    from data_prep.registry import DATASETS
+    from fap_lib import paths
+
     row = "{:9} {:10} {:>7} {:>9}  {:15} {:8} {}".format
     print(row("name", "domain", "normal", "anomalous", "metrics", "prepared", "title"))
     for entry in DATASETS.values():
@@ -58,6 +54,9 @@ def _list(_: argparse.Namespace) -> None:
 
 
 def _show(chosen: argparse.Namespace) -> None:
+    from data_prep.download import how
+    from data_prep.registry import find
+
     entry = find(chosen.name)
     archives = [f"{archive.name} (SHA-256 {archive.sha256 or 'not known'})" for archive in entry.archives]
     facts = {
@@ -90,12 +89,18 @@ def _show(chosen: argparse.Namespace) -> None:
 
 
 def _prepare(chosen: argparse.Namespace) -> None:
+    from data_prep.prepare import prepare
+
     manifest = prepare(chosen.name, chosen.source, chosen.to, chosen.via)
     labels = [record.label for record in manifest.records("test")]
     print(f"{manifest.name}: {labels.count(0)} normal, {labels.count(1)} anomalous in {manifest.root}")
 
 
 def _check(chosen: argparse.Namespace) -> int:
+    from data_prep.check import check, table
+    from fap_lib import paths
+    from fap_lib.manifest import read_manifest
+
     report = check(read_manifest(paths.dataset(chosen.name)))
     print(table(report.rows))
     for note in report.notes:
@@ -104,15 +109,20 @@ def _check(chosen: argparse.Namespace) -> int:
         print(f"problem: {problem}")
     if len(report.problems) > _SHOWN:
         print(f"and {len(report.problems) - _SHOWN} more problems.")
-    print("as expected" if report.passed else "NOT as expected")
+    print("check passed" if report.passed else "check FAILED")
     return 0 if report.passed else 1
 
 
 def _folder(chosen: argparse.Namespace) -> None:
+    from data_prep.own import describe, own
+
     manifest = own(chosen.path, chosen.name, chosen.to)
+    tested = manifest.records("test")
     print(describe(manifest))
-    print(f"{manifest.name}: masks are anomalous {WORDS[manifest.mask_rule]}; written to {manifest.root}")
-    if any(record.label is None for record in manifest.records("test")):
+    if any(record.mask for record in tested):
+        print(f"Masks are anomalous {WORDS[manifest.mask_rule]}.")
+    if any(record.label is None for record in tested):
         print(
             "Unlabelled images get scores and no metrics. To label: put normal images in a subfolder `good`."
         )
+    print(f"{manifest.name} is written to {manifest.root}")

@@ -76,8 +76,10 @@ def _plain(entry: Dataset, archive: Archive, folder: Path) -> None:
                 archive.address, known, archive.name, folder, downloader=_resuming(folder / archive.name)
             )
         except requests.RequestException as error:
+            answer = error.response
+            reason = "no connection" if answer is None else f"{answer.status_code} {answer.reason}"
             raise KitError(
-                f"the download of {archive.name} stopped ({_reason(error)}); the same command continues it. "
+                f"the download of {archive.name} stopped ({reason}); the same command continues it. "
                 f"{by_hand(entry)}"
             ) from error
         except ValueError as error:  # pooch: the hash differs; it keeps no such file
@@ -94,6 +96,7 @@ def _plain(entry: Dataset, archive: Archive, folder: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
+    """What went wrong, on one line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 

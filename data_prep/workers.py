@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import TypeVar
 
@@ -29,14 +30,24 @@ def each(work: Callable[[Job], Result], jobs: Sequence[Job], title: str) -> Iter
         yield from bar(map(work, jobs), title, len(jobs))
         return
     # Not forked: a process that has used torch cannot be copied safely.
-    pool = ProcessPoolExecutor(
-        processes, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    )
+    pool = ProcessPoolExecutor(processes, get_context("spawn"))
     try:
-        yield from bar(pool.map(work, jobs, chunksize=_CHUNK), title, len(jobs))
+        with _without_interrupts():  # the processes start here and inherit it: Ctrl-C is for this one alone
+            results = pool.map(work, jobs, chunksize=_CHUNK)
+        yield from bar(results, title, len(jobs))
     except BrokenProcessPool as error:
         raise KitError(
             "a worker process was killed, probably for want of memory; close other programs and run it again."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment; it comes afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -366,7 +366,7 @@ def test_a_missing_category_is_shown_as_a_table(copy, capsys):
     assert "wood" not in found(manifest)
     assert re.search(r"\nwood, normal +19 +0  differs\n", capsys.readouterr().err)
     assert main(["data", "check", "mvtec"]) == 1
-    assert "NOT as expected" in capsys.readouterr().out
+    assert "check FAILED" in capsys.readouterr().out
 
 
 def test_something_else_in_the_place_of_the_dataset_is_not_overwritten(raw, tmp_path):
