@@ -192,8 +192,8 @@ def _unpack_seven_zip(archive: Path, folder: Path, limits: _Limits) -> None:
         import py7zr
     except ImportError as error:
         raise KitError(
-            f"{archive} is a 7z archive: install py7zr (`pip install 'faprompt-kit[7z]'`), or unpack it "
-            "with 7-Zip and give the folder."
+            f"{archive} is a 7z archive: install py7zr (`.venv/bin/python -m uv pip install -e '.[7z]'`), "
+            "or unpack it with 7-Zip and give the folder."
         ) from error
     try:
         with py7zr.SevenZipFile(archive) as file:
@@ -205,7 +205,7 @@ def _unpack_seven_zip(archive: Path, folder: Path, limits: _Limits) -> None:
             file.extractall(folder)
     except py7zr.PasswordRequired as error:
         raise KitError(f"{archive} is encrypted; unpack it with its password and give the folder.") from error
-    except py7zr.exceptions.ArchiveError as error:
+    except (py7zr.exceptions.ArchiveError, FileExistsError, NotADirectoryError) as error:
         raise _damaged(archive, error) from error
 
 

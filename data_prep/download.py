@@ -116,29 +116,32 @@ def _resuming(target: Path) -> Any:
             headers |= {"Range": f"bytes={done}-", "If-Range": tag.read_text(encoding="utf-8")}
         with requests.get(address, headers=headers, stream=True, timeout=_SECONDS) as answer:
             whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
-            if answer.status_code == 416 and whole == str(done):  # nothing is missing
-                part.replace(output)
-                return
-            answer.raise_for_status()
-            if answer.status_code != 206:
-                done = 0
-                tag.unlink(missing_ok=True)
-                # A weak tag does not promise equal bytes.
-                same = answer.headers.get("ETag", "W/")
-                if same.startswith("W/"):
-                    same = answer.headers.get("Last-Modified", "")
-                if same:
-                    write_text(tag, same)
-            with open(part, "ab" if done else "wb") as file:
-                for chunk in _chunks(answer, done, target.name):
-                    file.write(chunk)
-            length = answer.headers.get("Content-Length")
-            if length is not None and part.stat().st_size != done + int(length):
-                raise requests.ConnectionError("the server ended early")
+            if answer.status_code != 416 or whole != str(done):  # else nothing is missing
+                answer.raise_for_status()
+                _receive(answer, part, tag, done if answer.status_code == 206 else 0)
         part.replace(output)
         tag.unlink(missing_ok=True)
 
     return download
+
+
+def _receive(answer: Any, part: Path, tag: Path, done: int) -> None:
+    """Write an answer's bytes into `part` after the first `done`; into `tag`, what identifies its file."""
+    import requests
+
+    if not done:
+        # A weak ETag does not promise equal bytes.
+        strong = answer.headers.get("ETag", "W/")
+        same = answer.headers.get("Last-Modified", "") if strong.startswith("W/") else strong
+        tag.unlink(missing_ok=True)
+        if same:
+            write_text(tag, same)
+    with open(part, "ab" if done else "wb") as file:
+        for chunk in _chunks(answer, done, part.stem):
+            file.write(chunk)
+    length = answer.headers.get("Content-Length")
+    if length is not None and part.stat().st_size != done + int(length):
+        raise requests.ConnectionError("the server ended early")
 
 
 def _chunks(answer: Any, done: int, name: str) -> Iterator[bytes]:
@@ -182,5 +185,6 @@ def _extra(name: Via) -> ModuleType:
         return import_module(name)
     except ImportError as error:
         raise KitError(
-            f"{name} is not installed: `pip install 'faprompt-kit[{name}]'`, then run the same command again."
+            f"{name} is not installed: `.venv/bin/python -m uv pip install -e '.[{name}]'`, then run the "
+            "same command again."
         ) from error

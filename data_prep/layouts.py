@@ -173,14 +173,11 @@ def visa(root: Path, categories: tuple[str, ...]) -> Splits:
             raise KitError(f"{where}: unknown split {row['split']!r} or label {row['label']!r}.")
         if row["object"] not in categories:
             raise KitError(f"{where}: unknown object {row['object']!r}.")
-        for path in (row["image"], row["mask"]):
-            if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-                raise KitError(f"{where}: the path {path!r} leaves the dataset's folder.")
         anomalous = row["label"] == "anomaly"
         splits["train" if row["split"] == "train" else "test"].append(
             Record(
-                row["image"],
-                row["mask"] if anomalous else None,
+                inside(where, row["image"]),
+                inside(where, row["mask"]) if anomalous else None,
                 row["object"],
                 "anomaly" if anomalous else "good",
                 int(anomalous),
@@ -207,6 +204,7 @@ def elpv(root: Path, categories: tuple[str, ...]) -> Splits:
             raise KitError(
                 f"{table}, line {number}: expected 'image probability type', found {line!r}."
             ) from error
+        inside(f"{table}, line {number}", image)
         if probability == 0:
             normal.append(Record(image, None, categories[0], "good", 0))
         elif probability == 1:
@@ -245,7 +243,8 @@ def _dagm_part(root: Path, folder: Path, category: str) -> list[Record]:
         if stem not in images:
             raise KitError(f"{table}, line {number}: the image {fields[2]} is not in {folder}.")
         record = partial(record_of, root, category, "defect" if anomalous else "good")
-        records.append(record(images.pop(stem), folder / "Label" / fields[4] if anomalous else None))
+        mask = folder / "Label" / inside(f"{table}, line {number}", fields[4])
+        records.append(record(images.pop(stem), mask if anomalous else None))
     if images:
         raise KitError(f"{next(iter(images.values()))} is not listed in {table}; fetch the dataset again.")
     return records
@@ -305,6 +304,17 @@ def tn3k(root: Path, categories: tuple[str, ...]) -> Splits:
     """TN3K: `test-image` and `test-mask`, both JPEG, of equal stems."""
     record = partial(record_of, root, categories[0], "nodule")
     return {"test": paired(root / "test-image", root / "test-mask", record)}
+
+
+def inside(where: str, path: str) -> str:
+    """`path`, if it is a relative path that stays in its folder; `where` it stands is for the message.
+
+    Raises:
+        KitError: it does not.
+    """
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise KitError(f"{where}: the path {path!r} leaves the dataset's folder.")
+    return path
 
 
 def _quarter_tested(normal: list[Record], anomalous: list[Record]) -> Splits:

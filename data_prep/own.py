@@ -124,17 +124,18 @@ def _category(root: Path, place: Path) -> tuple[list[Record], list[Record]]:
         elif kind.name.lower() in GOOD:
             tested += [record_of(root, place.name, "good", path) for path in visible_images(kind)]
         else:
-            own_masks = masks and (_child(masks, (kind.name.lower(),)) or masks)
-            found = _stems(own_masks)
-            for path in visible_images(kind):
-                tested.append(record_of(root, place.name, kind.name, path, _mask(path, found)))
+            found = _masks(kind, masks and _child(masks, (kind.name.lower(),))) or _stems(masks)
+            tested += [
+                record_of(root, place.name, kind.name, path, _mask(path, found))
+                for path in visible_images(kind)
+            ]
     return taught, tested
 
 
 def _by_mask(root: Path, place: Path, images: Path, masks: Path | None) -> list[Record]:
     """Images whose mask says whether they are anomalous; without a mask they are unlabelled."""
     files = visible_images(images)
-    found = _stems(masks) if masks else _beside(files)
+    found = _masks(images, masks) or _beside(files)
     records = []
     for path in files:
         if path in found.values():
@@ -155,12 +156,26 @@ def _child(folder: Path, names: Iterable[str]) -> Path | None:
     return next((there[name] for name in names if name in there), None)
 
 
+def _masks(images: Path, masks: Path | None) -> dict[str, Path]:
+    """The masks in a folder by stem.
+
+    Raises:
+        KitError: none of them is called as one of the images, so that they would be passed over in silence.
+    """
+    found, files = _stems(masks), visible_images(images)
+    if files and found and not any(_mask(path, found) for path in files):
+        raise KitError(
+            f"no mask in {masks} is called as an image in {images} (as STEM or STEM_mask); rename the masks."
+        )
+    return found
+
+
 def _stems(folder: Path | None) -> dict[str, Path]:
     return {path.stem: path for path in visible_images(folder)} if folder else {}
 
 
 def _beside(files: list[Path]) -> dict[str, Path]:
-    """The masks among images: STEM_mask, beside STEM."""
+    """The masks among images: STEM_mask beside STEM."""
     stems = {path.stem for path in files}
     return {path.stem: path for path in files if path.stem.removesuffix("_mask") in stems - {path.stem}}
 

@@ -84,8 +84,7 @@ def refuse_other(folder: Path, name: str) -> None:
     Raises:
         KitError: `folder` holds something else.
     """
-    about = folder / "dataset.json"
-    same = about.is_file() and read_json(about, "dataset description").get("name") == name
+    same = _about(folder).get("name") == name
     if folder.exists() and not same and (not folder.is_dir() or any(folder.iterdir())):
         raise KitError(f"{folder} is there and is not {name}; choose another destination or remove it.")
 
@@ -116,11 +115,19 @@ def store(folder: Path, name: str, rule: MaskRule | None, splits: Splits, about:
         raise KitError(f"{name} has no images; the download is not complete or not unpacked.")
     problems = [facts.problem for _, _, facts in found if facts.problem]
     if problems:
-        more = f" ({len(problems)} files of {name} have problems; this is the first.)" if problems[1:] else ""
-        raise KitError(problems[0].replace(f"{folder}/{RAW}", str((folder / RAW).resolve())) + more)
+        more = f" ({len(problems)} images of {name} have problems, this is the first)" if problems[1:] else ""
+        # The user knows the files by their own place, not by the link in a folder that is about to vanish.
+        raise KitError(problems[0].replace(str(folder / RAW), str((folder / RAW).resolve())) + more)
     rule = rule or _rule(found)
     write_lines(folder / DETAILS, (line(split, record, facts, rule) for split, record, facts in found))
     write_manifest(Manifest(folder, name, rule, splits), about)
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """The description of an earlier preparation in `folder`; empty if there is none."""
+    path = folder / "dataset.json"
+    content = read_json(path, "dataset description") if path.is_file() else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _rule(found: list[tuple[Split, Record, Facts]]) -> MaskRule:
@@ -133,10 +140,8 @@ def _rule(found: list[tuple[Split, Record, Facts]]) -> MaskRule:
 
 def _show_terms(entry: Dataset, folder: Path) -> dict[str, str]:
     """Show the terms unless they were shown before; what to record of it."""
-    about = folder / "dataset.json"
-    if about.is_file():
-        before = read_json(about, "dataset description")
-        if before.get("terms") == entry.terms and "terms_shown" in before:
-            return {"terms": entry.terms, "terms_shown": before["terms_shown"]}
+    before = _about(folder)
+    if before.get("terms") == entry.terms and "terms_shown" in before:
+        return {"terms": entry.terms, "terms_shown": before["terms_shown"]}
     print(f"terms of {entry.name}: {entry.terms}. Cite: {entry.citation}. ({entry.source})", file=sys.stderr)
     return {"terms": entry.terms, "terms_shown": datetime.date.today().isoformat()}

@@ -32,7 +32,7 @@ class Dataset:
     """What is known of one dataset.
 
     name, paper, loader: our name, the paper's, and the official code's `--dataset`. shows: what is on the
-        images.
+        images. archives: the files of a download, all of them needed.
     terms: licence and terms in one line. by_hand: how to get it without this command.
     raw: the raw layout in words. signs: what lies in the root of a raw download, as file patterns; any one of
         the alternatives. Without signs: folders `test` of more than half of the categories.
@@ -475,7 +475,7 @@ _ENTRIES = (
         by_hand=_BROWSER.format(_POLYP_PAGE, "the zip")
         + " The original (polyp.grand-challenge.org/CVCClinicDB, a .rar for unrar or 7-Zip) also does.",
         raw="CVC-ClinicDB/{images,masks}/N.png, or {Original,Ground Truth}/N.tif",
-        archives=(_POLYP_ZIP, Archive("CVC-ClinicDB.rar")),
+        archives=(_POLYP_ZIP,),
         signs=(("images/[0-9]*", "masks/[0-9]*"), ("Original/[0-9]*", "Ground Truth/[0-9]*")),
         named="clinicdb",
         layout=layouts.polyps,

@@ -68,11 +68,11 @@ def visa(root: Path) -> Found:
         data, digits = f"{name}/Data", 4 if number % 2 else 3
         for index, split in enumerate(("train", "test")):
             file = f"{data}/Images/Normal/{index:0{digits}}.JPG"
-            image(root / file, (150, 100), kind="JPEG")
+            image(root / file, (1500, 1000), kind="JPEG")
             rows.append(f"{name},{split},normal,{file},")
         file, own = f"{data}/Images/Anomaly/000.JPG", f"{data}/Masks/Anomaly/000.png"
-        image(root / file, (150, 100), kind="JPEG")
-        mask(root / own, (150, 100), value=1 + number % 3)  # the defect's class
+        image(root / file, (1500, 1000), kind="JPEG")
+        mask(root / own, (1500, 1000), value=1 + number % 3)  # the defect's class
         rows.append(f"{name},test,anomaly,{file},{own}")
         text(root / name / "image_anno.csv")
     text(root / "split_csv" / "1cls.csv", "\n".join(rows) + "\n")

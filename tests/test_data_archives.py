@@ -252,7 +252,7 @@ def test_encrypted_archives_are_named(tmp_path):
 def test_without_py7zr_the_sentence_names_it(tmp_path, monkeypatch):
     write_7z(tmp_path / "x.7z", CONTENT)
     monkeypatch.setitem(sys.modules, "py7zr", None)
-    with pytest.raises(KitError, match=r"pip install 'faprompt-kit\[7z\]'"):
+    with pytest.raises(KitError, match=r"pip install -e '\.\[7z\]'"):
         unpack(tmp_path / "x.7z", tmp_path / "out")
 
 

@@ -207,7 +207,7 @@ def test_gdown_is_asked_by_name(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("via", "name"), [("kagglehub", "dagm"), ("gdown", "endo")])
 def test_extras_that_are_missing_or_fail_are_named(via, name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, via, None)
-    with pytest.raises(KitError, match=rf"{via} is not installed: `pip install 'faprompt-kit\[{via}\]'`"):
+    with pytest.raises(KitError, match=rf"{via} is not installed: .*pip install -e '\.\[{via}\]'`"):
         fetch(DATASETS[name], tmp_path, via)
 
     def fail(*_: object, **__: object) -> None:

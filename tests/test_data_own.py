@@ -80,6 +80,13 @@ def test_images_and_masks(tmp_path):
     }
 
 
+def test_masks_of_other_names_are_not_passed_over(tmp_path):
+    with pytest.raises(KitError, match=r"no mask in .*masks is called as an image in .*images"):
+        understand(draw(tmp_path / "x", "images/a.jpg", "masks/1.png"))
+    with pytest.raises(KitError, match=r"no mask in .*ground_truth/hole is called as an image"):
+        understand(draw(tmp_path / "y", "test/good/a.jpg", "test/hole/a.jpg", "ground_truth/hole/1.png"))
+
+
 def test_masks_beside_images(tmp_path):
     assert seen(draw(tmp_path / "x", "a.png", "a_mask.png", "b.png")) == {
         ("test", "a.png", "a_mask.png", "x", "anomaly", 1),
