@@ -32,6 +32,10 @@ _SEVEN_ZIP, _RAR = b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
 
 
+Extract = Callable[[Path, Path, "_Limits"], None]
+"""Unpacks an archive into a folder, within limits."""
+
+
 @dataclass(frozen=True)
 class Member:
     """One entry of an archive. plain: a file or a folder, and no link or device. content: opens a file's
@@ -53,7 +57,7 @@ def unpack(archive: Path, place: Path) -> Path:
     digest = sha256(archive)
     if (place / COMPLETE).is_file() and read_json(place / COMPLETE, "mark").get("sha256") == digest:
         return place
-    extract = _extractor(archive)
+    extract = extractor(archive)
     with whole_folder(place) as folder:
         limits = _Limits(archive)
         try:
@@ -75,8 +79,12 @@ def _damaged(archive: Path, error: Exception) -> KitError:
     return KitError(f"{archive} is damaged or cut short ({error or type(error).__name__}); fetch it again.")
 
 
-def _extractor(archive: Path) -> Callable[[Path, Path, "_Limits"], None]:
-    """How to unpack a file, by its first bytes; its name says nothing."""
+def extractor(archive: Path) -> Extract:
+    """How to unpack a file, by its first bytes; its name says nothing.
+
+    Raises:
+        KitError: not an archive, or one that needs another tool.
+    """
     with open(archive, "rb") as file:
         start = file.read(8)
     if start.startswith(_RAR):

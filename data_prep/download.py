@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from data_prep.archives import extractor
 from data_prep.registry import Archive, Dataset
 from fap_lib.errors import KitError
 from fap_lib.files import disk_errors, sha256, write_text
@@ -77,7 +78,7 @@ def _plain(entry: Dataset, archive: Archive, folder: Path) -> None:
             )
         except requests.RequestException as error:
             answer = error.response
-            reason = "no connection" if answer is None else f"{answer.status_code} {answer.reason}"
+            reason = "the connection failed" if answer is None else f"{answer.status_code} {answer.reason}"
             raise KitError(
                 f"the download of {archive.name} stopped ({reason}); the same command continues it. "
                 f"{by_hand(entry)}"
@@ -88,11 +89,19 @@ def _plain(entry: Dataset, archive: Archive, folder: Path) -> None:
                 f"and was removed; the same command tries again. {by_hand(entry)}"
             ) from error
     if known is None:
-        print(
-            f"note: no source states the SHA-256 of {archive.name}; the one here is "
-            f"{sha256(folder / archive.name)}",
-            file=sys.stderr,
-        )
+        _admit(folder / archive.name)
+
+
+def _admit(path: Path) -> None:
+    """Take a file without a published hash if it is an archive at all, and not a page that asks for a login."""
+    try:
+        extractor(path)
+    except KitError:
+        path.unlink()
+        raise
+    print(
+        f"note: no source states the SHA-256 of {path.name}; the one here is {sha256(path)}", file=sys.stderr
+    )
 
 
 def _reason(error: Exception) -> str:

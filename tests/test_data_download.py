@@ -141,6 +141,17 @@ def test_a_file_that_is_not_the_published_one_is_removed(entry, server, tmp_path
     assert list((tmp_path / "d").iterdir()) == []
 
 
+def test_without_a_published_hash_the_file_is_admitted_only_as_an_archive(entry, server, tmp_path, capsys):
+    unknown = replace(entry, archives=(replace(entry.archives[0], sha256=None),))
+    archive, server.content = server.content, b"<html>please log in</html>"
+    with pytest.raises(KitError, match="is a web page"):
+        fetch(unknown, tmp_path)
+    assert not (tmp_path / "set.zip").exists(), "else the next call would take it for downloaded"
+    server.content = archive
+    fetch(unknown, tmp_path)
+    assert f"the one here is {hashlib.sha256(archive).hexdigest()}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("status", [403, 404, 503])
 def test_a_refusal_says_how_to_get_it_by_hand(status, entry, server, tmp_path):
     server.status = status
