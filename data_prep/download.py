@@ -93,7 +93,7 @@ def _plain(entry: Dataset, archive: Archive, folder: Path) -> None:
 
 
 def _admit(path: Path) -> None:
-    """Take a file without a published hash if it is an archive at all, and not a page that asks for a login."""
+    """Take a file without a published hash if it is an archive, and not a page that asks for a login."""
     try:
         extractor(path)
     except KitError:

@@ -149,7 +149,7 @@ def test_without_a_published_hash_the_file_is_admitted_only_as_an_archive(entry,
     assert not (tmp_path / "set.zip").exists(), "else the next call would take it for downloaded"
     server.content = archive
     fetch(unknown, tmp_path)
-    assert f"the one here is {hashlib.sha256(archive).hexdigest()}" in capsys.readouterr().err
+    assert f"here it is {hashlib.sha256(archive).hexdigest()}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("status", [403, 404, 503])
