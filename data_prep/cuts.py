@@ -16,7 +16,7 @@ from PIL import Image
 from data_prep.layouts import Splits, by_stem, folders, held_out, image_files, part
 from data_prep.workers import each
 from fap_lib.errors import KitError
-from fap_lib.images import open_image
+from fap_lib.images import binarise, open_image
 from fap_lib.manifest import Record, Split
 
 Cut = Callable[[Path, tuple[str, ...], Path], Splits]
@@ -147,7 +147,7 @@ def _united(strip: Strip, size: tuple[int, int]) -> np.ndarray:
         mask = open_image(path)
         if mask.size != size:
             raise KitError(f"the mask {path} is not as large as its image {strip.image}.")
-        whole |= np.asarray(mask.convert("L")) > 0
+        whole |= binarise(mask, "nonzero")
     return whole
 
 

@@ -99,9 +99,7 @@ def _admit(path: Path) -> None:
     except KitError:
         path.unlink()
         raise
-    print(
-        f"note: no source states the SHA-256 of {path.name}; the one here is {sha256(path)}", file=sys.stderr
-    )
+    print(f"note: no source states the SHA-256 of {path.name}; here it is {sha256(path)}", file=sys.stderr)
 
 
 def _reason(error: Exception) -> str:

@@ -219,6 +219,7 @@ def test_images_that_cannot_be_used_are_named(kind, message, tmp_path):
     assert not (paths.data() / "x").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Image size")
 def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     image(tmp_path / "x" / "a.png", (150, 100))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # between once and twice, Pillow only warns
