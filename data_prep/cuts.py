@@ -40,6 +40,9 @@ AITEX_DEFECTS = {
 """The second number of a file name (source: `InCTRL/datasets/preprocess/convert_AITEX.py`)."""
 
 
+AITEX_WITHOUT_MASK = "0100_025_08"
+
+
 @dataclass(frozen=True)
 class Strip:
     """A raw image that is cut: its mask files (several are united; none: all of it is normal), the name its
@@ -77,8 +80,8 @@ def aitex(root: Path, categories: tuple[str, ...], folder: Path) -> Splits:
     """AITEX: strips in squares of their height. Of defective strips only the squares with anomalous pixels
     are taken; a quarter of the squares of normal strips is tested.
 
-    Two strips have their mask in two files, `_mask1` and `_mask2`, which are united. A defective strip
-    without any mask (0100_025_08) says nothing about its squares and is left out.
+    Two strips have their mask in two files, `_mask1` and `_mask2`, which are united. The one published
+    without any (`AITEX_WITHOUT_MASK`) says nothing about its squares and is left out.
     """
     normal = part(root, "NODefect_images")
     strips = [
@@ -92,6 +95,8 @@ def aitex(root: Path, categories: tuple[str, ...], folder: Path) -> Splits:
         if code not in AITEX_DEFECTS:
             raise KitError(f"the name of {image} has no known defect number; expected NNNN_DDD_FF.png.")
         own = tuple(masks[name] for name in (f"{stem}_mask{n}" for n in ("", 1, 2)) if name in masks)
+        if not own and stem != AITEX_WITHOUT_MASK:
+            raise KitError(f"the image {image} has no mask {stem}_mask.png; fetch the dataset again.")
         if own:
             strips.append(Strip(image, own, stem, AITEX_DEFECTS[code], False, _squares))
     return _cut(strips, categories[0], folder)

@@ -326,6 +326,7 @@ FAULTS = {
     ),
     "not there": ("elpv", "images/cell0012.png", None, r"cell0012\.png does not exist"),
     "no good": ("mvtec", "wood/test/good/000.png", None, "no images in .*wood/test/good"),
+    "no strip mask": ("aitex", "0001_002_00_mask.png", None, r"0001_002_00\.png has no mask"),
     "no label": ("sdd", "kos02/Part1_label.bmp", None, r"has no label Part1_label\.bmp"),
     "leaving": (
         "visa",
