@@ -1,106 +1,147 @@
-"""From a raw download to a prepared dataset: `meta.json`, `dataset.json`, and a link to the raw files."""
+"""From a raw download to a prepared dataset: a folder that is whole or absent.
 
-import os
+It holds `meta.json` (what the official loader reads), `dataset.json` (what the dataset is, and under which
+terms), `manifest.jsonl` (every image with hashes and sizes) and a link to the raw files, or, where the
+protocol cuts them, the pieces.
+"""
+
+import datetime
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from data_prep.check import DETAILS, counts, survey, table
+from data_prep.download import Via, fetch
+from data_prep.facts import Facts, line
+from data_prep.layouts import Splits
+from data_prep.locate import downloads, raw_root
 from data_prep.registry import Dataset, find
 from fap_lib import paths
 from fap_lib.errors import KitError
-from fap_lib.files import disk_errors
-from fap_lib.images import open_image
-from fap_lib.manifest import Manifest, read_manifest, write_manifest
-from fap_lib.progress import bar
+from fap_lib.files import read_json, whole_folder, write_lines
+from fap_lib.manifest import Manifest, MaskRule, Record, Split, read_manifest, write_manifest
 
 RAW = "raw"
 """Name of the link, in a prepared dataset, to the raw files; nothing is copied."""
 
-_DEPTH = 6  # how far below the given folder a download is looked for
 
-
-def prepare(name: str, source: Path, destination: Path | None = None) -> Manifest:
+def prepare(
+    name: str, source: Path | None = None, destination: Path | None = None, via: Via | None = None
+) -> Manifest:
     """Prepare a dataset from a raw download.
 
     Args:
-        source: the download, or a folder that holds it.
+        source: the download: its folder, a folder that holds it, or its archive; None downloads it.
         destination: the prepared folder; by default `paths.data()/NAME`.
+        via: how to download, see `download.fetch`.
 
-    Every image and mask is decoded once, so a truncated file is found here and not in the middle of a
-    run. A count that differs from the protocol's is said on stderr; the dataset is usable.
+    The terms are shown on stderr before the first use and recorded. Every image and mask is decoded and
+    hashed, so a truncated file is found here and not in the middle of a run. Counts that differ from the
+    protocol's are shown on stderr and recorded; the dataset is usable.
 
     Raises:
         KitError: unknown dataset, no such download in `source`, a file that is missing or unreadable, a
             mask of another size, a destination that cannot be written or holds something else.
     """
     entry = find(name)
-    root = locate_raw(entry, Path(source).expanduser().resolve())
-    folder = destination or paths.data() / name
-    records = entry.layout(root)
-    for record in bar(records, f"checking {name}"):
-        image = open_image(root / record.image)
-        if record.mask is not None and open_image(root / record.mask).size != image.size:
-            raise KitError(
-                f"the mask {root / record.mask} is not as large as its image {root / record.image}."
-            )
+    folder = (destination or paths.data() / entry.name).expanduser().resolve()
+    refuse_other(folder, entry.name)
+    if source is None:
+        terms = _show_terms(entry, folder)
+        root = raw_root(entry, fetch(entry, downloads(entry), via))
+    else:
+        root = raw_root(entry, source)
+        terms = _show_terms(entry, folder)
 
-    found = tuple(sum(record.label == label for record in records) for label in (0, 1))
-    if found != entry.expected:
-        print(
-            f"note: {name} has {found[0]} normal and {found[1]} anomalous test images here, "
-            f"the protocol has {entry.expected[0]} and {entry.expected[1]}.",
-            file=sys.stderr,
-        )
-    _link(folder, root)
-    linked = [
-        replace(record, image=f"{RAW}/{record.image}", mask=f"{RAW}/{record.mask}" if record.mask else None)
-        for record in records
-    ]
-    manifest = Manifest(folder.resolve(), name, entry.mask_rule, {"test": linked})
-    about = {
-        "title": entry.title,
-        "source": entry.source,
-        "terms": entry.terms,
-        "citation": entry.citation,
-        "protocol": entry.protocol,
-        "found": dict(zip(("normal", "anomalous"), found, strict=True)),
-        "expected": dict(zip(("normal", "anomalous"), entry.expected, strict=True)),
-    }
-    write_manifest(manifest, about)
+    with whole_folder(folder) as new:
+        if entry.cut:
+            splits = entry.cut(root, entry.categories, new)
+        else:
+            assert entry.layout is not None
+            splits = link(new, root, entry.layout(root, entry.categories))
+        rows = counts(Manifest(new, entry.name, entry.mask_rule, splits), entry)
+        different = [row for row in rows if row.differs]
+        about = {
+            "title": entry.title,
+            "source": entry.source,
+            **terms,
+            "citation": entry.citation,
+            "protocol": entry.protocol,
+            "raw": str(root),
+            "as_expected": not different,
+            "counts": {row.what: {"expected": row.expected, "found": row.found} for row in rows},
+        }
+        store(new, entry.name, entry.mask_rule, splits, about)
+    if different:
+        print(f"note: {entry.name} is not as its protocol says:\n{table(different)}", file=sys.stderr)
     return read_manifest(folder)
 
 
-def locate_raw(entry: Dataset, source: Path) -> Path:
-    """The root of a raw download: `source`, or a folder a few levels below it.
+def refuse_other(folder: Path, name: str) -> None:
+    """Refuse to replace anything but an earlier preparation of the same dataset.
 
     Raises:
-        KitError: nothing there looks like the dataset.
+        KitError: `folder` holds something else.
     """
-    if not source.is_dir():
-        raise KitError(f"there is no folder {source}; give the folder with the download of {entry.name}.")
-    level = [source]
-    for _ in range(_DEPTH):
-        for folder in level:
-            named = folder.name.lower().startswith(entry.folder)
-            if named and all((folder / part).exists() for part in entry.holds):
-                return folder
-        level = [child for folder in level for child in sorted(folder.iterdir()) if child.is_dir()]
-    parts = " and ".join(entry.holds)
-    raise KitError(
-        f"{source} does not hold the raw download of {entry.name} (a folder {entry.folder}* with {parts}); "
-        f"get it from {entry.source} and give its folder."
-    )
+    same = _about(folder).get("name") == name
+    if folder.exists() and not same and (not folder.is_dir() or any(folder.iterdir())):
+        raise KitError(f"{folder} is there and is not {name}; choose another destination or remove it.")
 
 
-def _link(folder: Path, root: Path) -> None:
-    """Make `folder/raw` point to `root`."""
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        link = folder / RAW
-        if link.is_symlink() or not link.exists():
-            temporary = folder / f".{RAW}.new"
-            temporary.unlink(missing_ok=True)
-            temporary.symlink_to(root, target_is_directory=True)
-            os.replace(temporary, link)
-        elif link.resolve() != root:
-            raise KitError(f"{link} is not a link the kit made; choose another destination or remove it.")
+def link(folder: Path, root: Path, splits: Splits) -> Splits:
+    """Make `folder/raw` point to `root`; the records with paths through it."""
+    (folder / RAW).symlink_to(root, target_is_directory=True)
+
+    def through(record: Record) -> Record:
+        return replace(
+            record, image=f"{RAW}/{record.image}", mask=f"{RAW}/{record.mask}" if record.mask else None
+        )
+
+    return {split: [through(record) for record in records] for split, records in splits.items()}
+
+
+def store(folder: Path, name: str, rule: MaskRule | None, splits: Splits, about: dict[str, Any]) -> None:
+    """Examine every file of the dataset in `folder`, then write its three descriptions, `meta.json` last.
+
+    Args:
+        rule: how masks are read; None chooses by looking at them.
+
+    Raises:
+        KitError: an image or mask that cannot be used, or no images at all.
+    """
+    found = survey(Manifest(folder, name, rule or "nonzero", splits))
+    if not found:
+        raise KitError(f"{name} has no images; the download is not complete or not unpacked.")
+    problems = [facts.problem for _, _, facts in found if facts.problem]
+    if problems:
+        more = f" ({len(problems)} images of {name} have problems, this is the first)" if problems[1:] else ""
+        # The user knows the files by their own place, not by the link in a folder that is about to vanish.
+        raise KitError(problems[0].replace(str(folder / RAW), str((folder / RAW).resolve())) + more)
+    rule = rule or _rule(found)
+    write_lines(folder / DETAILS, (line(split, record, facts, rule) for split, record, facts in found))
+    write_manifest(Manifest(folder, name, rule, splits), about)
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """The description of an earlier preparation in `folder`; empty if there is none."""
+    path = folder / "dataset.json"
+    content = read_json(path, "dataset description") if path.is_file() else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _rule(found: list[tuple[Split, Record, Facts]]) -> MaskRule:
+    """`half` where some mask has grey pixels below half beside pixels above it, as JPEG noise and soft edges
+    are; `nonzero` for plain masks and for class numbers."""
+    masks = [facts.anomalous for _, _, facts in found if facts.anomalous]
+    grey = any(0 < pixels["half"] < pixels["nonzero"] for pixels in masks)
+    return "half" if grey and all(pixels["half"] or not pixels["nonzero"] for pixels in masks) else "nonzero"
+
+
+def _show_terms(entry: Dataset, folder: Path) -> dict[str, str]:
+    """Show the terms unless they were shown before; what to record of it."""
+    before = _about(folder)
+    if before.get("terms") == entry.terms and "terms_shown" in before:
+        return {"terms": entry.terms, "terms_shown": before["terms_shown"]}
+    print(f"terms of {entry.name}: {entry.terms}. Cite: {entry.citation}. ({entry.source})", file=sys.stderr)
+    return {"terms": entry.terms, "terms_shown": datetime.date.today().isoformat()}

@@ -1,11 +1,13 @@
 """Files that are either whole or absent: atomic writes, hashes, and plain words for disk errors."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,41 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `target`; on success it takes `target`'s place, on failure it is removed.
+
+    What a killed run left is cleared first. One process at a time fills it; others wait.
+
+    Raises:
+        KitError: the disk is full or the folder is not writable.
+    """
+    partial = target.with_name(f".{target.name}.partial")
+    replaced = target.with_name(f".{target.name}.old")
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(target.with_name(f".{target.name}.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _restore(replaced, target)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            try:
+                yield partial
+                if target.exists():
+                    os.rename(target, replaced)
+                os.rename(partial, target)
+            finally:
+                _restore(replaced, target)
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+def _restore(replaced: Path, target: Path) -> None:
+    """Put the folder that `target` was back if nothing took its place; else it is done with."""
+    if replaced.exists() and not target.exists():
+        os.rename(replaced, target)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically, in UTF-8."""
     with atomic(path) as temporary:
@@ -85,6 +122,31 @@ def read_json(path: Path, what: str) -> Any:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise KitError(f"the {what} {path} is not valid JSON ({error.msg}, {where}).") from error
+
+
+def read_lines(path: Path, what: str) -> list[dict[str, Any]]:
+    """Read a file of JSON lines, one object each; `what` names it in the message.
+
+    Raises:
+        KitError: the file is missing or unreadable, or a line is no JSON object.
+    """
+    rows = []
+    try:
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+            if line:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise KitError(f"the {what} {path}, line {number}: must be an object.")
+                rows.append(row)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise KitError(f"the {what} {path} cannot be read ({error}).") from error
+    return rows
+
+
+def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write objects to `path` atomically, as JSON lines."""
+    lines = (json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in rows)
+    write_text(path, "".join(lines))
 
 
 def sha256(path: Path) -> str:

@@ -89,7 +89,7 @@ def read_manifest(root: Path) -> Manifest:
 
 
 def write_manifest(manifest: Manifest, about: dict[str, Any]) -> None:
-    """Write `meta.json`, then `dataset.json` (name, mask rule and the facts in `about`), atomically."""
+    """Write `dataset.json` (name, mask rule and the facts in `about`), then `meta.json`, each atomically."""
     splits: dict[str, dict[str, list[dict[str, Any]]]] = {"train": {}, "test": {}}
     for split, records in manifest.splits.items():
         for record in records:
@@ -102,11 +102,12 @@ def write_manifest(manifest: Manifest, about: dict[str, Any]) -> None:
                     "anomaly": record.label,
                 }
             )
-    write_json(manifest.root / "meta.json", splits)
+    # `meta.json` is what makes a folder a dataset, so it comes last: it is never read without its mask rule.
     write_json(
         manifest.root / "dataset.json",
         {"name": manifest.name, "mask_rule": manifest.mask_rule, **about},
     )
+    write_json(manifest.root / "meta.json", splits)
 
 
 def _records(path: Path, split: str, categories: Any) -> Iterable[Record]:

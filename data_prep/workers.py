@@ -1,0 +1,53 @@
+"""The same work on many files, in several processes."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import TypeVar
+
+from fap_lib.errors import KitError
+from fap_lib.progress import bar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_LEAST = 200  # jobs a process; below that, starting it takes longer than the work
+_CHUNK = 16
+
+
+def each(work: Callable[[Job], Result], jobs: Sequence[Job], title: str) -> Iterator[Result]:
+    """`work` of every job, in the order of `jobs`, with a progress bar.
+
+    Raises:
+        KitError: a worker raised one, or was killed (memory).
+    """
+    processes = min(os.cpu_count() or 1, len(jobs) // _LEAST)
+    if processes < 2:
+        yield from bar(map(work, jobs), title, len(jobs))
+        return
+    # Not forked: a process that has used torch cannot be copied safely.
+    pool = ProcessPoolExecutor(processes, get_context("spawn"))
+    try:
+        with _without_interrupts():  # the processes start here and inherit it: Ctrl-C is for this one alone
+            results = pool.map(work, jobs, chunksize=_CHUNK)
+        yield from bar(results, title, len(jobs))
+    except BrokenProcessPool as error:
+        raise KitError(
+            "a worker process was killed, probably for want of memory; close other programs and run it again."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment; it comes afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,360 @@
+"""A folder of one's own, odd images, and the check."""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from raw_layouts import RAW, image, mask, text
+
+from data_prep.check import check
+from data_prep.own import describe, own, understand
+from data_prep.prepare import prepare
+from fap_lib import files, paths
+from fap_lib.cli import main
+from fap_lib.errors import KitError
+from fap_lib.images import load_image, load_mask, open_image
+from fap_lib.manifest import read_manifest
+
+SIZE = (40, 30)
+
+
+def draw(root: Path, *files: str) -> Path:
+    """Images, and where the name has `mask` or `gt`, masks with anomalous pixels (`empty`: without)."""
+    for file in files:
+        if "mask" in file or "ground_truth" in file:
+            mask(root / file, SIZE, box=(0, 0, 0, 0) if "empty" in file else (0.2, 0.2, 0.6, 0.6))
+        else:
+            image(root / file, SIZE)
+    return root
+
+
+def seen(root: Path) -> set[tuple]:
+    """What was understood: split, image, mask, category, kind, label."""
+    return {
+        (split, r.image, r.mask, r.category, r.defect, r.label)
+        for split, records in understand(root).items()
+        for r in records
+    }
+
+
+def test_mvtec_like(tmp_path):
+    root = draw(
+        tmp_path / "Bolt",
+        *("train/good/0.png", "test/good/0.png", "test/rust/0.png", "test/rust/1.png"),
+        *("ground_truth/rust/0_mask.png", "test/crack/0.png"),
+    )
+    assert seen(root) == {
+        ("train", "train/good/0.png", None, "Bolt", "good", 0),
+        ("test", "test/good/0.png", None, "Bolt", "good", 0),
+        ("test", "test/rust/0.png", "ground_truth/rust/0_mask.png", "Bolt", "rust", 1),
+        ("test", "test/rust/1.png", None, "Bolt", "rust", 1),
+        ("test", "test/crack/0.png", None, "Bolt", "crack", 1),
+    }
+    assert {category for _, _, _, category, _, _ in seen(draw(tmp_path, "nut/test/good/0.png"))} == {
+        "Bolt",
+        "nut",
+    }
+
+
+def test_good_and_defects_without_test(tmp_path):
+    root = draw(tmp_path / "x", "OK/a.jpg", "scratch/b.jpg", "dent/b.jpg", "masks/scratch/b.png")
+    assert seen(root) == {
+        ("test", "OK/a.jpg", None, "x", "good", 0),
+        ("test", "scratch/b.jpg", "masks/scratch/b.png", "x", "scratch", 1),
+        ("test", "dent/b.jpg", None, "x", "dent", 1),
+    }
+
+
+def test_images_and_masks(tmp_path):
+    root = draw(tmp_path / "x", *(f"images/{n}.jpg" for n in "abc"), "masks/a.png", "masks/b_mask_empty.png")
+    (root / "masks" / "b_mask_empty.png").rename(root / "masks" / "b.png")
+    assert seen(root) == {
+        ("test", "images/a.jpg", "masks/a.png", "x", "anomaly", 1),
+        ("test", "images/b.jpg", None, "x", "good", 0),
+        ("test", "images/c.jpg", None, "x", "unknown", None),
+    }
+
+
+def test_masks_of_other_names_are_not_passed_over(tmp_path):
+    with pytest.raises(KitError, match=r"no mask in .*masks is called as an image in .*images"):
+        understand(draw(tmp_path / "x", "images/a.jpg", "masks/1.png"))
+    with pytest.raises(KitError, match=r"no mask in .*ground_truth/hole is called as an image"):
+        understand(draw(tmp_path / "y", "test/good/a.jpg", "test/hole/a.jpg", "ground_truth/hole/1.png"))
+
+
+def test_masks_beside_images(tmp_path):
+    assert seen(draw(tmp_path / "x", "a.png", "a_mask.png", "b.png")) == {
+        ("test", "a.png", "a_mask.png", "x", "anomaly", 1),
+        ("test", "b.png", None, "x", "unknown", None),
+    }
+
+
+def test_a_plain_folder_is_unlabelled_and_scored(tmp_path, capsys):
+    root = draw(tmp_path / "my photos", "a b.png", "ü.JPG", "日本.png")
+    text(root / "notes.txt")
+    assert main(["data", "folder", str(root)]) == 0
+    shown = capsys.readouterr().out
+    assert "test   my photos  unknown  unlabelled  3       0" in shown
+    assert "Unlabelled images get scores and no metrics." in shown
+    manifest = read_manifest(paths.data() / "my-photos")
+    assert [record.label for record in manifest.records("test")] == [None] * 3
+    assert all((manifest.root / record.image).is_file() for record in manifest.records("test"))
+    assert main(["data", "check", "my-photos"]) == 0
+
+
+def test_folders_without_a_good_one_are_unlabelled_categories(tmp_path):
+    root = draw(tmp_path / "x", "left/a.png", "right/b.png")
+    assert {(category, label) for _, _, _, category, _, label in seen(root)} == {
+        ("left", None),
+        ("right", None),
+    }
+
+
+def test_the_table_counts_images_and_masks(tmp_path):
+    manifest = own(draw(tmp_path / "x", "good/a.png", "hole/b.png", "hole/c.png", "masks/hole/b.png"))
+    assert describe(manifest).splitlines()[1:] == [
+        "test   x         good  normal     1       0",
+        "test   x         hole  anomalous  2       1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "rule"), [("png", 255, "nonzero"), ("jpg", 255, "half"), ("png", 3, "nonzero")]
+)
+def test_the_mask_rule_is_seen_in_the_masks(kind, value, rule, tmp_path):
+    image(tmp_path / "x" / "images" / "a.png", SIZE)
+    mask(tmp_path / "x" / "masks" / f"a.{kind}", SIZE, value)
+    assert own(tmp_path / "x").mask_rule == rule
+
+
+def test_bad_folders_are_named(tmp_path):
+    with pytest.raises(KitError, match="there is no folder"):
+        own(tmp_path / "nowhere")
+    text(tmp_path / "x" / "notes.txt")
+    with pytest.raises(KitError, match="there are no images to test"):
+        own(tmp_path / "x")
+    with pytest.raises(KitError, match="is the name of a benchmark dataset: use `fap data prepare visa"):
+        own(tmp_path / "x", "visa")
+    with pytest.raises(KitError, match="are in each other"):
+        own(draw(tmp_path / "y", "a.png"), destination=tmp_path / "y" / "out")
+    draw(tmp_path / "z", "new\nline.png")
+    with pytest.raises(KitError, match=r"file name 'new\\nline.png' .*; rename it") as caught:
+        own(tmp_path / "z")
+    assert len(str(caught.value).splitlines()) == 1
+    (tmp_path / "w").mkdir()
+    draw(tmp_path / "w", "a.png")
+    os.rename(tmp_path / "w" / "a.png", os.fsencode(tmp_path / "w") + b"/\xff.png")
+    with pytest.raises(KitError, match="rename it"):
+        own(tmp_path / "w")
+    assert not paths.data().exists() or not list(paths.data().glob("[!.]*"))
+
+
+# Odd images
+
+
+def odd(root: Path, name: str) -> None:
+    """One image of the kind `name` in `root`."""
+    root.mkdir(parents=True)
+    grey = Image.linear_gradient("L").resize(SIZE)
+    if name == "16-bit":
+        Image.fromarray(np.asarray(grey).astype(np.uint16) << 8).save(root / "x.png")
+    elif name == "EXIF":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        grey.save(root / "x.jpg", exif=exif)
+    elif name == "animated":
+        grey.save(root / "x.gif", save_all=True, append_images=[grey.rotate(90), grey.rotate(180)])
+    elif name == "1-pixel":
+        Image.new("RGB", (1, 1)).save(root / "x.png")
+    elif name == "float":
+        grey.convert("F").save(root / "x.tif")
+    elif name == "truncated":
+        grey.resize((500, 500)).save(root / "x.jpg")
+        os.truncate(root / "x.jpg", (root / "x.jpg").stat().st_size // 2)
+    elif name == "empty":
+        (root / "x.png").touch()
+    else:
+        grey.convert(name).save(root / f"x.{'tif' if name == 'CMYK' else 'png'}")
+
+
+@pytest.mark.parametrize("kind", ["16-bit", "CMYK", "P", "RGBA", "LA", "1", "EXIF", "animated", "1-pixel"])
+def test_odd_images_are_used_and_remarked_on(kind, tmp_path):
+    odd(tmp_path / "x", kind)
+    manifest = own(tmp_path / "x")
+    (record,) = manifest.records("test")
+    pixels = load_image(manifest.root / record.image, 32)
+    assert pixels.shape == (32, 32, 3)
+    if kind not in ("1-pixel", "EXIF", "1"):
+        assert pixels[0].mean() < 12, "the gradient begins black"
+        assert pixels[-1].mean() > 243, "and ends white"
+    remarks = {
+        "EXIF": "is stored rotated (EXIF)",
+        "animated": "has several frames; only the first is used",
+        "1-pixel": "is smaller than 16 pixels",
+    }
+    notes = check(manifest).notes
+    assert len(notes) == (kind in remarks)
+    assert not notes or remarks[kind] in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("float", "F-mode pixels, which have no fixed range"),
+        ("truncated", "it may be truncated"),
+        ("empty", "is not an image the kit can read"),
+    ],
+)
+def test_images_that_cannot_be_used_are_named(kind, message, tmp_path):
+    odd(tmp_path / "x", kind)
+    draw(tmp_path / "x", "fine.png")
+    with pytest.raises(KitError, match=message) as caught:
+        own(tmp_path / "x")
+    assert str(tmp_path / "x" / "x.") in str(caught.value), "the user's path, not the link's"
+    assert not (paths.data() / "x").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Image size")
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    image(tmp_path / "x" / "a.png", (150, 100))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # between once and twice, Pillow only warns
+    with pytest.raises(KitError, match="too many pixels"):
+        own(tmp_path / "x")
+
+
+def test_sixteen_bit_masks(tmp_path):
+    values = np.zeros(SIZE[::-1], dtype=np.uint16)
+    values[:10] = 1
+    values[:5] = 65535
+    Image.fromarray(values).save(tmp_path / "m.png")
+    assert load_mask(tmp_path / "m.png", "nonzero", SIZE, 30).sum() == 300
+    assert load_mask(tmp_path / "m.png", "half", SIZE, 30).sum() == 150
+
+
+# The check
+
+
+@pytest.fixture
+def polyps(tmp_path) -> Path:
+    RAW["kvasir"](tmp_path / "raw")
+    prepare("kvasir", tmp_path / "raw")
+    return tmp_path / "raw" / "Kvasir-SEG"
+
+
+def problems() -> list[str]:
+    return check(read_manifest(paths.data() / "kvasir")).problems
+
+
+def test_the_check_finds_what_became_of_the_files(polyps):
+    assert problems() == []
+    image(polyps / "images" / "cju1.jpg", (332, 487))
+    assert [
+        p.endswith("cju1.jpg has changed since the dataset was prepared; prepare it again.")
+        for p in problems()
+    ] == [True]
+    os.truncate(polyps / "images" / "cju1.jpg", 700)
+    mask(polyps / "masks" / "cju10.jpg", (1920, 1072), box=(0, 0, 0, 0))
+    (polyps / "images" / "cju0qkwl35piu0993l0dewei2.jpg").unlink()
+    found = "\n".join(problems())
+    assert "cju1.jpg cannot be decoded" in found
+    assert "mask of the anomalous image" in found
+    assert "cju10.jpg is empty" in found
+    assert "dewei2.jpg does not exist" in found
+
+
+def test_the_check_shows_soft_masks_and_duplicates(polyps, capsys):
+    assert main(["data", "check", "kvasir"]) == 1
+    assert "has a mask with soft edges (grey pixels)" in capsys.readouterr().out
+    root = draw(polyps.parent / "own", "good/a.png", "hole/b.png", "hole/c.png")
+    shutil.copy(root / "hole" / "b.png", root / "hole" / "c.png")
+    shutil.copy(root / "good" / "a.png", root / "hole" / "d.png")
+    notes = check(own(root)).notes
+    assert notes[0] == "raw/good/a.png is there as normal and as anomalous image."
+    assert notes[1].endswith("(2 such contents that occur more than once).")
+
+
+@pytest.mark.usefixtures("polyps")
+def test_a_difference_is_a_table(capsys):
+    assert main(["data", "check", "kvasir"]) == 1
+    shown = capsys.readouterr()
+    assert "colon, anomalous                1000         3  differs" in shown.out
+    assert "Traceback" not in shown.err
+
+
+def test_check_of_what_is_not_there(capsys):
+    assert main(["data", "check", "mvtec"]) == 2
+    assert "prepare the dataset with `fap data prepare`" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("polyps")
+def test_a_damaged_details_file_is_named(capsys):
+    (paths.data() / "kvasir" / "manifest.jsonl").write_text('{"image": "x"}\n[1]\n')
+    assert main(["data", "check", "kvasir"]) == 2
+    assert "line 2: must be an object" in capsys.readouterr().err
+
+
+def test_many_files_are_checked_in_parallel(tmp_path, monkeypatch):
+    for number in range(450):
+        image(tmp_path / "x" / "good" / f"{number:03}.png", (20, 20))
+    draw(tmp_path / "x", "hole/a.png")
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert [r.image for r in own(tmp_path / "x").records("test")][:450] == [
+        f"raw/good/{n:03}.png" for n in range(450)
+    ]
+    (tmp_path / "x" / "good" / "444.png").write_bytes(b"broken")
+    with pytest.raises(KitError, match=r"444\.png is not an image"):
+        own(tmp_path / "x")
+
+
+# Targets that refuse
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission")],
+)
+def test_a_target_that_refuses_leaves_the_earlier_dataset(code, message, tmp_path, monkeypatch):
+    RAW["sdd"](tmp_path / "raw")
+    before = (prepare("sdd", tmp_path / "raw").root / "meta.json").read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(files.os, "fsync", refuse)
+    with pytest.raises(KitError, match=message):
+        prepare("sdd", tmp_path / "raw")
+    assert (paths.data() / "sdd" / "meta.json").read_bytes() == before
+    assert sorted(path.name for path in paths.data().iterdir()) == [".sdd.lock", "sdd"]
+    assert all(
+        (paths.data() / "sdd" / r.image).is_file()
+        for r in read_manifest(paths.data() / "sdd").records("test")
+    )
+    assert json.loads((paths.data() / "sdd" / "dataset.json").read_text())["name"] == "sdd"
+    assert open_image(paths.data() / "sdd" / "SDD" / "test" / "defect" / "kos01_Part1_1.png").size == (
+        500,
+        415,
+    )
+
+
+def test_an_earlier_folder_is_put_back_after_a_kill_between_two_renames(tmp_path, monkeypatch):
+    (tmp_path / "set").mkdir()
+    text(tmp_path / "set" / "old.txt")
+
+    def kill(*_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_restore", lambda *_: None)  # a killed process does not tidy up
+        renamed = os.rename
+        patch.setattr(files.os, "rename", lambda a, b: kill() if "partial" in str(a) else renamed(a, b))
+        with pytest.raises(SystemExit), files.whole_folder(tmp_path / "set"):
+            pass
+    assert not (tmp_path / "set").exists()
+    with pytest.raises(KitError, match="wrong"), files.whole_folder(tmp_path / "set"):
+        raise KitError("wrong input")
+    assert (tmp_path / "set" / "old.txt").is_file()
