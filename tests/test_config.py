@@ -29,7 +29,7 @@ def test_a_wrong_setting_is_named(changes, message):
 
 
 def test_unknown_profile():
-    with pytest.raises(KitError, match="known profiles: paper, tiny"):
+    with pytest.raises(KitError, match="known profiles: mini, paper, tiny"):
         load_profile("papr")
 
 
@@ -51,7 +51,7 @@ def test_a_notebook_reads_its_parameters_strictly():
     import math as module
 
     names = {"data": "a", "prompts": "p", "run": "r", "In": [], "_x": 1, "module": module, "f": print}
-    assert EvaluateRun.from_notebook(names).profile == "tiny"
+    assert EvaluateRun.from_notebook(names).profile == "mini"
     with pytest.raises(KitError, match="unknown notebook setting 'devise'"):
         EvaluateRun.from_notebook({**names, "devise": "cpu"})
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data_prep.layouts import mvtec_like
 from data_prep.mini.generator import KINDS, kinds_of, sample
 from fap_lib.errors import KitError
 from fap_lib.files import disk_errors
-from fap_lib.manifest import Manifest, Record, read_manifest, write_manifest
+from fap_lib.manifest import Manifest, read_manifest, write_manifest
 from fap_lib.progress import bar
 
 SIZE_FACTOR = 1.15
@@ -109,17 +110,18 @@ def write(folder: Path, name: str, workers: int = 2) -> Manifest:
     with disk_errors(folder):
         shutil.rmtree(partial_, ignore_errors=True)
         partial_.mkdir(parents=True)
-        jobs = [(category, number) for number, category in enumerate(SETS[base].categories)]
-        work = partial(_category, partial_, base, draw)
+        categories = SETS[base].categories
+        draw_one = partial(_draw, partial_, base, draw)
         if workers > 1:
             # Not forked: a process that has used torch cannot be copied safely.
-            with get_context("spawn").Pool(min(workers, len(jobs))) as pool:
-                parts = list(bar(pool.imap(work, jobs), f"drawing {name}", len(jobs)))
+            with get_context("spawn").Pool(min(workers, len(categories))) as pool:
+                drawn = pool.imap_unordered(draw_one, categories)
+                for _ in bar(drawn, f"drawing {name}", len(categories)):
+                    pass
         else:
-            parts = [work(job) for job in bar(jobs, f"drawing {name}", len(jobs))]
-        train = [record for part in parts for record in part[0]]
-        test = [record for part in parts for record in part[1]]
-        manifest = Manifest(partial_, name, "nonzero", {"train": train, "test": test})
+            for category in bar(categories, f"drawing {name}"):
+                draw_one(category)
+        manifest = Manifest(partial_, name, "nonzero", mvtec_like(partial_, categories))
         write_manifest(
             manifest, {"title": f"generated images: {', '.join(SETS[base].categories)}", "draw": draw}
         )
@@ -129,29 +131,23 @@ def write(folder: Path, name: str, workers: int = 2) -> Manifest:
     return read_manifest(folder)
 
 
-def _category(root: Path, base: str, draw: int, job: tuple[str, int]) -> tuple[list[Record], list[Record]]:
-    """One category's files below `root`; its train and its test records."""
-    category, number = job
+def _draw(root: Path, base: str, draw: int, category: str) -> None:
+    """One category's files below `root`."""
     chosen = SETS[base]
     kinds = [kind for kind in kinds_of(category) if kind not in chosen.without]
     plan = [("train", "good", index) for index in range(chosen.train)]
     plan += [("test", "good", index) for index in range(chosen.good)]
     plan += [("test", kind, index) for kind in kinds for index in range(chosen.each)]
-    splits: dict[str, list[Record]] = {"train": [], "test": []}
+    places = list(SETS).index(base), draw, chosen.categories.index(category)
     for split, kind, index in plan:
-        which = KINDS.index(kind) + 1 if kind in KINDS else 0
-        seed = [list(SETS).index(base), draw, number, int(split == "test"), which, index]
+        which = 0 if kind == "good" else 1 + KINDS.index(kind)
+        seed = [*places, int(split == "test"), which, index]
         one = sample(category, None if kind == "good" else kind, seed, SIZE_FACTOR)
-        image = f"{category}/{split}/{kind}/{index:03}.png"
-        _save(root / image, one.pixels)
-        mask = None
+        _save(root / f"{category}/{split}/{kind}/{index:03}.png", one.pixels)
         if split == "test":
             _save(root / f"{category}/foreground/{kind}/{index:03}.png", one.foreground)
             if kind != "good":
-                mask = f"{category}/ground_truth/{kind}/{index:03}_mask.png"
-                _save(root / mask, one.mask)
-        splits[split].append(Record(image, mask, category, kind, int(kind != "good")))
-    return splits["train"], splits["test"]
+                _save(root / f"{category}/ground_truth/{kind}/{index:03}_mask.png", one.mask)
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:
