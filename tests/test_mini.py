@@ -1,6 +1,5 @@
 """The generated world: images, datasets, pre-training, baselines, and what the shipped weights can do."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -17,13 +16,13 @@ from data_prep.mini.canvas import STRUCTURAL
 from data_prep.mini.defects import DEFECTS
 from data_prep.mini.generator import CATEGORIES, KINDS, Sample, kinds_of, sample
 from data_prep.mini.pretrain import RECIPES, UNSEEN_CATEGORIES, UNSEEN_KINDS, Recipe
-from fap_lib import baselines, checkpoints, mini
+from fap_lib import baselines, mini
 from fap_lib.cache import FeatureCache, features
 from fap_lib.clip import Backbone, load_backbone
 from fap_lib.config import Profile, load_profile
 from fap_lib.errors import KitError
 from fap_lib.manifest import read_manifest
-from fap_lib.scoring import MEAN, score, score_with
+from fap_lib.scoring import MEAN, score_with
 
 PAIRS = [(category, kind) for category in CATEGORIES for kind in kinds_of(category)]
 
@@ -249,22 +248,7 @@ def test_damaged_or_foreign_weights_end_in_one_sentence(tmp_path):
     with pytest.raises(KitError, match="cannot be read"):
         load_backbone(mini.MINI, tmp_path / "cut.safetensors")
     with pytest.raises(KitError, match="does not hold the mini CLIP"):
-        load_backbone(mini.MINI, mini.prompts("paper"))
-
-
-@pytest.mark.parametrize("mode", ["paper", "released"])
-def test_the_shipped_prompts_find_defects_on_unseen_categories(mode, caches, shipped, setting, tmp_path):
-    _, test = caches
-    loaded = checkpoints.load(mini.prompts(mode), shipped)
-    assert loaded.model.settings.mode == mode
-    assert loaded.about["dataset"] == "mini-a"
-    learned = means(score(loaded.model, test, setting.scoring, tmp_path / "maps.npy"), setting)
-    assert learned["image_auroc"] > 0.75
-    for name in study.TRIVIAL:
-        predict = study.predictor(name, test, test, shipped, setting, 0)
-        trivial = means(score_with(predict, test, setting.scoring, tmp_path / f"{name}.npy"), setting)
-        for metric in ("image_auroc", "pixel_auroc", "pixel_auroc_foreground"):
-            assert learned[metric] > trivial[metric] + 0.05, (name, metric)
+        load_backbone(mini.MINI, mini.WEIGHTS / f"{mini.SILENT}.safetensors")
 
 
 def test_baselines_predict_probabilities_and_the_probe_learns(caches, shipped, setting, tmp_path):
@@ -302,11 +286,3 @@ def test_gains_pair_runs_and_intervals_count_each_cell_once():
     mean, half = study.gain(results, "CAP", "single prompt", "image_auroc", "mini-test")
     assert mean == pytest.approx(0.035)
     assert half == pytest.approx(3.18245 * np.std([2, 3, 4, 5], ddof=1) / 100 / 2, rel=1e-4)
-
-
-def test_the_committed_table_is_what_the_committed_runs_say():
-    results = pd.read_csv(study.RESULTS / "study.csv")
-    assert study.report(results) == (study.RESULTS / "study.md").read_text(encoding="utf-8")
-    runs = results[(results.method == "CAP + DAP, paper") & (results.category == MEAN)]
-    assert len(runs.groupby(["train", "draw", "seed"])) >= 30
-    assert json.loads(results.to_json())  # plain numbers and text
