@@ -6,7 +6,6 @@ mask are unchanged and its checksum holds; every other row is made again. The fo
 of what all rows depend on: weights, preprocessing, image size, blocks, precision, kit code, records.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -26,7 +25,7 @@ from fap_lib import paths
 from fap_lib.clip import Backbone
 from fap_lib.config import FeatureSettings
 from fap_lib.errors import KitError
-from fap_lib.files import disk_errors, write_json
+from fap_lib.files import disk_errors, locked, write_json
 from fap_lib.image_tower import ImageTower
 from fap_lib.images import load_mask, open_image, rgb
 from fap_lib.manifest import Manifest, Record, Split
@@ -107,7 +106,8 @@ def features(
     folder = paths.cache() / f"{manifest.name}-{split}-{digest}"
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        # One process at a time fills a cache; the others wait, and then find it filled.
+        with locked(folder / "lock"):
             store = _Store(folder, len(records), tower.grid**2, backbone.patch_width, settings.image_size)
             stamps = [_stamp(manifest, record) for record in records]
             stale = store.stale(stamps)
@@ -231,14 +231,6 @@ def _stat(path: Path, what: str) -> tuple[int, int]:
             "dataset again."
         ) from error
     return status.st_size, status.st_mtime_ns
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time fills a cache; the others wait, and then find it filled."""
-    with open(folder / "lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _fill(

@@ -1,6 +1,7 @@
 """Files that are either whole or absent: atomic writes, hashes, and plain words for disk errors."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -57,6 +58,24 @@ def atomic(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[int]:
+    """Hold the lock file `path`; the system releases it when the last process that has it open is gone.
+
+    Args:
+        wait: until whoever holds it is done; otherwise that is an error.
+
+    Yields:
+        The open file's descriptor, for child processes that must hold the lock as well.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is False.
+    """
+    with disk_errors(path), open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield file.fileno()
 
 
 def write_text(path: Path, text: str) -> None:

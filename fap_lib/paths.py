@@ -6,6 +6,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOKS = REPOSITORY / "notebooks"
 LOCK = REPOSITORY / "requirements.lock"
+WORKFLOW = REPOSITORY / "workflow"
 
 
 def home() -> Path:
