@@ -6,7 +6,6 @@ Prose does not count: Markdown, comments and docstrings can change without a res
 import ast
 import hashlib
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 from fap_lib import paths
@@ -31,7 +30,6 @@ def fingerprint(notebook: Path) -> str:
     return digest.hexdigest()
 
 
-@cache
 def _module(name: str) -> ast.Module:
     return ast.parse(_file(name).read_text(encoding="utf-8"))
 

@@ -181,12 +181,12 @@ def plan(grid: Grid, folder: Path) -> list[Job]:
     for name in grid.used:
         builder.features(name)
     for preset in chosen(grid):
-        # Hand-written prompts know no mode and no seed.
-        for mode in grid.modes if preset.wording is None else grid.modes[:1]:
-            if preset.wording is not None:
-                for target in grid.tests:
-                    builder.untrained(preset, mode, target)
-                continue
+        if preset.wording is not None:
+            for target in grid.tests:
+                builder.untrained(preset, target)
+            continue
+        # The modes are FAPrompt's; a baseline has one.
+        for mode in grid.modes[:1] if preset.group == "baselines" else grid.modes:
             for source, targets in grid.datasets.items():
                 for seed in grid.seeds:
                     builder.trained(preset, mode, source, seed, targets)
@@ -223,11 +223,12 @@ class _Builder:
             if name not in self.jobs:
                 prompts = {"prompts": str(self.folder / training / PROMPTS)}
                 self._add(name, "evaluation", EVALUATE, target, preset.name, changes, [training], **prompts)
-            self._row(preset, mode, source, seed, target, name, training)
+            shown = None if preset.group == "baselines" else mode
+            self._row(preset, shown, source, seed, target, name, training)
 
-    def untrained(self, preset: Preset, mode: Mode, target: str) -> None:
+    def untrained(self, preset: Preset, target: str) -> None:
         name = f"evaluation/{UNTRAINED}/{preset.name}/{target}"
-        changes = _changes(self.grid, preset, mode, self.grid.seeds[0])
+        changes = _changes(self.grid, preset, self.grid.modes[0], self.grid.seeds[0])
         self._add(name, "evaluation", EVALUATE, target, preset.name, changes, [], wording=preset.wording)
         self._row(preset, None, None, None, target, name, None)
 
