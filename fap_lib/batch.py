@@ -56,7 +56,7 @@ def paper(path: Path, cores: int, options: list[str], folder: Path | None = None
             code = subprocess.run(command, pass_fds=[lock], env=_environment(devices)).returncode
             if {"-n", "--dry-run", "--dryrun"} & set(options):
                 return code
-            return _conclude(jobs, folder, code)
+            return conclude(jobs, folder, code)
     except BlockingIOError as error:
         raise KitError(
             f"another run is at work in {folder}; wait for it, or end it before starting a second one."
@@ -125,7 +125,7 @@ def _environment(devices: list[str]) -> dict[str, str]:
     return {**os.environ, "FAP_HOME": str(paths.home()), GPUS: ",".join(devices)}
 
 
-def _conclude(jobs: list[Job], folder: Path, code: int) -> int:
+def conclude(jobs: list[Job], folder: Path, code: int) -> int:
     """After Snakemake: results of what there is, and a list of what failed or had to wait for it."""
     done = {job.name: is_done(folder, job.name) for job in jobs}
     missing = [name for name, is_there in done.items() if not is_there]

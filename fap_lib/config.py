@@ -179,6 +179,15 @@ class FeatureRun(Settings):
     device: str = "auto"
 
 
+class ShardRun(FeatureRun):
+    """Parameters of a job that extracts a part of a dataset's features, or joins the parts."""
+
+    count: int = Field(gt=0)
+    """How many shards."""
+    number: int | None = Field(ge=0)
+    """Which one, from 0; None joins them."""
+
+
 class TrainRun(FeatureRun):
     """Parameters of the notebook that trains prompts."""
 

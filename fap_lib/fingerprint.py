@@ -1,4 +1,4 @@
-"""What a notebook's results depend on in code: its code cells and the kit's modules they reach.
+"""What a job's results depend on in code: a notebook's code cells and the kit's modules they reach.
 
 Prose does not count: Markdown, comments and docstrings can change without a result being made again.
 """
@@ -14,9 +14,10 @@ from fap_lib.headless import code_cells
 PACKAGES = ("fap_lib", "data_prep")
 
 
-def fingerprint(notebook: Path) -> str:
-    """SHA-256 over a notebook's code cells and over every module of the kit they import, however deep."""
-    cells = [ast.parse(source) for source in code_cells(notebook)]
+def fingerprint(path: Path) -> str:
+    """SHA-256 over a notebook's code cells, or a module, and over all modules of the kit they import."""
+    sources = code_cells(path) if path.suffix == ".ipynb" else [path.read_text(encoding="utf-8")]
+    cells = [ast.parse(source) for source in sources]
     reached: dict[str, ast.Module] = {}
     waiting = [name for cell in cells for name in _imports(cell)]
     while waiting:

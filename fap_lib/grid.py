@@ -27,7 +27,7 @@ RESULTS = "results"
 UNTRAINED = "untrained"
 """In place of a training dataset, for hand-written prompts."""
 
-Kind = Literal["features", "training", "evaluation", "results"]
+Kind = Literal["shards", "features", "training", "evaluation", "results"]
 
 
 class Preset(Settings):
@@ -63,6 +63,8 @@ class Grid(Settings):
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Changes of the profile for all runs, such as backbone and image size."""
     device: str = "auto"
+    shards: dict[str, int] = Field(default_factory=dict)
+    """In how many jobs the features of a large dataset are extracted."""
     threads: int = Field(1, gt=0)
     """Of each job. Figures may differ in the last digits between numbers of threads."""
 
@@ -79,7 +81,7 @@ class Grid(Settings):
 
 @dataclass(frozen=True)
 class Job:
-    """One papermill run.
+    """One papermill run (or, without a notebook, a step of `fap_lib.shards`).
 
     name: its folder below the grid's folder. needs: names of jobs that must be done before.
     facts: what the results say about it. Everything that changes its results is in `parameters`, `code`
@@ -88,7 +90,7 @@ class Job:
 
     name: str
     kind: Kind
-    notebook: str
+    notebook: str | None
     parameters: dict[str, Any]
     needs: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -106,6 +108,9 @@ def load(path: Path) -> Grid:
     grid = Grid.parse(load_yaml(path, "grid"))
     for name in grid.used:
         _check_dataset(name)
+    for name in grid.shards:
+        if name not in grid.used:
+            raise KitError(f"the grid cuts {name!r} into shards, but does not use it; it uses {grid.used}.")
     for source, targets in grid.datasets.items():
         if source in targets:
             raise KitError(f"{source} is among the datasets its own prompts are tested on; take it out.")
@@ -202,17 +207,24 @@ class _Builder:
         self.jobs: dict[str, Job] = {}
         self.rows: list[dict[str, Any]] = []
         self.trainings: dict[str, str] = {}
-        self.code = {
-            name: fingerprint(paths.NOTEBOOKS / f"{name}.ipynb")
-            for name in (FEATURES, TRAIN, EVALUATE, COMPARE)
-        }
+        self.code: dict[str | None, str] = {None: fingerprint(paths.REPOSITORY / "fap_lib" / "shards.py")}
+        for name in (FEATURES, TRAIN, EVALUATE, COMPARE):
+            self.code[name] = fingerprint(paths.NOTEBOOKS / f"{name}.ipynb")
         self.manifests = {name: _manifest(name) for name in grid.used}
         features = profile_of(grid, presets()["faprompt"], grid.modes[0], grid.seeds[0]).features
         self.weights = _weights(features)
 
     def features(self, dataset: str) -> None:
         changes = {section: values for section, values in self.grid.settings.items() if section == "features"}
-        self._add(f"features/{dataset}", "features", FEATURES, dataset, "", changes, [])
+        count = self.grid.shards.get(dataset, 1)
+        place = f"shards/{dataset}"
+        parts = [f"{place}/{number}-of-{count}" for number in range(count)] if count > 1 else []
+        for number, name in enumerate(parts):
+            self._add(name, "shards", None, dataset, "", changes, [], number=number, count=count)
+        joined = [f"{place}/joined"] if parts else []
+        for name in joined:
+            self._add(name, "shards", None, dataset, "", changes, parts, number=None, count=count)
+        self._add(f"features/{dataset}", "features", FEATURES, dataset, "", changes, joined)
 
     def trained(self, preset: Preset, mode: Mode, source: str, seed: int, targets: list[str]) -> None:
         changes = _changes(self.grid, preset, mode, seed)
@@ -256,7 +268,7 @@ class _Builder:
         self,
         name: str,
         kind: Kind,
-        notebook: str,
+        notebook: str | None,
         dataset: str,
         what: str,
         changes: dict[str, Any],
@@ -271,7 +283,7 @@ class _Builder:
             "device": self.grid.device,
             **more,
         }
-        if kind != "features":
+        if kind in ("training", "evaluation"):
             needs = [f"features/{dataset}", *needs]
         facts = {"dataset": dataset, "what": what}
         inputs = {"manifest": self.manifests[dataset], "weights": self.weights}

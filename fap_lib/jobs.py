@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from fap_lib.errors import KitError
 from fap_lib.files import locked, read_json, sha256, write_json, write_text
@@ -67,12 +68,21 @@ def run_job(record: Path) -> None:
         start = time.perf_counter()
         try:
             with _gpu():
-                run_notebook(job["notebook"], job["parameters"], place, (lock,))
+                _run(job, place, lock)
         except Exception as error:
             said = str(error) if isinstance(error, KitError) else f"{type(error).__name__}: {error}"
             write_json(place / FAILED, {"job": digest, "error": said})
             raise
         write_json(place / DONE, {"job": digest, "seconds": round(time.perf_counter() - start, 2)})
+
+
+def _run(job: dict[str, Any], place: Path, lock: int) -> None:
+    if job["notebook"]:
+        run_notebook(job["notebook"], job["parameters"], place, (lock,))
+        return
+    from fap_lib import shards  # imports torch, which a notebook's job leaves to the kernel
+
+    shards.run(job["parameters"])
 
 
 def _begin(place: Path, record: Path, digest: str) -> None:
