@@ -20,8 +20,7 @@ from fap_lib import paths
 from fap_lib.errors import KitError
 from fap_lib.files import locked, write_json, write_text
 from fap_lib.grid import RESULTS, Grid, Job
-from fap_lib.jobs import DONE, GPUS, failure, is_done, run_job
-from fap_lib.results import PLAN
+from fap_lib.jobs import DONE, GPUS, PLAN, failure, is_done, run_job
 
 _LOCK = "lock"
 

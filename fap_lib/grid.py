@@ -14,15 +14,12 @@ from pydantic import Field
 from data_prep.mini import benchmark
 from data_prep.registry import DATASETS
 from fap_lib import mini, paths
-from fap_lib.baselines import published
 from fap_lib.config import FeatureSettings, Mode, Profile, Settings, load_profile, load_yaml
 from fap_lib.errors import KitError, nearest
 from fap_lib.files import sha256
 from fap_lib.fingerprint import fingerprint
-from fap_lib.reproduce import EVALUATE, FEATURES, TRAIN
-from fap_lib.training import PROMPTS
+from fap_lib.headless import COMPARE, EVALUATE, FEATURES, TRAIN
 
-COMPARE = "06_compare_results"
 RESULTS = "results"
 UNTRAINED = "untrained"
 """In place of a training dataset, for hand-written prompts."""
@@ -119,8 +116,6 @@ def load(path: Path) -> Grid:
         if len(set(values)) < len(values):
             raise KitError(f"the grid names one of its {what} twice: {values}.")
     for preset in chosen(grid):
-        if preset.wording:
-            published(preset.wording)
         for mode in grid.modes:
             profile_of(grid, preset, mode, grid.seeds[0])
     return grid
@@ -233,7 +228,7 @@ class _Builder:
         for target in targets:
             name = f"evaluation/{place}/{target}"
             if name not in self.jobs:
-                prompts = {"prompts": str(self.folder / training / PROMPTS)}
+                prompts = {"prompts": str(self.folder / training / paths.PROMPTS)}
                 self._add(name, "evaluation", EVALUATE, target, preset.name, changes, [training], **prompts)
             shown = None if preset.group == "baselines" else mode
             self._row(preset, shown, source, seed, target, name, training)

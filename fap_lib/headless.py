@@ -17,6 +17,9 @@ from fap_lib import paths
 from fap_lib.errors import KitError
 from fap_lib.files import disk_errors
 
+FEATURES, TRAIN, EVALUATE = "01_clip_features", "04_train_prompts", "05_evaluate_dataset"
+COMPARE = "06_compare_results"
+
 ATTEMPTS = 2
 START_TIMEOUT = 600
 """Seconds a kernel may take to start; long, because a busy machine is no fault."""

@@ -19,6 +19,9 @@ from fap_lib.errors import KitError
 from fap_lib.files import locked, read_json, sha256, write_json, write_text
 from fap_lib.headless import run_notebook
 
+PLAN = "plan.json"
+"""A grid's jobs, for the Snakefile and for whoever gathers results."""
+
 DONE = "done.json"
 """The mark of a finished job: its record's SHA-256, and the seconds it took."""
 

@@ -8,6 +8,9 @@ NOTEBOOKS = REPOSITORY / "notebooks"
 LOCK = REPOSITORY / "requirements.lock"
 WORKFLOW = REPOSITORY / "workflow"
 
+PROMPTS = "prompts.safetensors"
+"""Name of the checkpoint in a training's folder."""
+
 
 def home() -> Path:
     """Folder for what the kit makes: `$FAP_HOME`, or the repository itself."""

@@ -8,13 +8,12 @@ from typing import Any
 import pandas as pd
 
 from fap_lib.files import read_json, write_json, write_text
-from fap_lib.jobs import DONE, is_done
+from fap_lib.jobs import DONE, PLAN, is_done
 from fap_lib.runs import FILE
 from fap_lib.scoring import MEAN, Scores
 
 METRICS = "metrics"
 SCORES = "scores.csv"
-PLAN = "plan.json"
 _CELL = ["method", "title", "group", "mode", "source", "dataset", "category", "level", "metric", "definition"]
 
 

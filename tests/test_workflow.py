@@ -9,7 +9,8 @@ import pytest
 import torch
 import yaml
 
-from fap_lib import batch, grid, jobs, paths
+from fap_lib import batch, grid, jobs, paths, reported
+from fap_lib.baselines import PUBLISHED
 from fap_lib.config import ModelSettings
 from fap_lib.errors import KitError
 from fap_lib.files import locked
@@ -123,6 +124,14 @@ def test_the_ablations_are_those_of_the_paper():
     assert sizes("k", "model", "n_prompts") == [1, 2, 5, 10, 15]
     assert sizes("m", "model", "n_patches") == [1, 5, 10, 20, 50]
     assert sizes("epochs", "training", "epochs") == [7, 15]
+
+
+def test_presets_name_known_wordings_and_reported_methods():
+    known = set(reported.load()["method"])
+    for preset in grid.presets().values():
+        assert preset.wording is None or preset.wording in PUBLISHED
+        assert preset.reported is None or preset.reported in known
+        assert bool(preset.unlike) == (preset.group == "baselines"), "no baseline is the published one"
 
 
 @pytest.mark.parametrize("name", [name for name, preset in grid.presets().items() if not preset.wording])
