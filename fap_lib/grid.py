@@ -24,6 +24,14 @@ RESULTS = "results"
 UNTRAINED = "untrained"
 """In place of a training dataset, for hand-written prompts."""
 
+_SECTIONS = {
+    "shards": ("features",),
+    "features": ("features",),
+    "training": ("features", "model", "training"),
+    "evaluation": ("features", "model", "training", "scoring"),
+}
+"""The sections of the settings that a kind of job reads; others may change without it."""
+
 Kind = Literal["shards", "features", "training", "evaluation", "results"]
 
 
@@ -154,13 +162,18 @@ def chosen(grid: Grid) -> list[Preset]:
 
 
 def profile_of(grid: Grid, preset: Preset, mode: Mode, seed: int) -> Profile:
-    """The complete settings of a preset's run."""
-    return load_profile(grid.profile, _changes(grid, preset, mode, seed))
+    """The complete settings of a preset's run: the profile's, changed by the grid, then by the preset."""
+    changes = {section: dict(values) for section, values in grid.settings.items()}
+    changes["model"] = {**changes.get("model", {}), "mode": mode, **preset.model}
+    changes["training"] = {**changes.get("training", {}), "seed": seed, **preset.training}
+    return load_profile(grid.profile, changes)
 
 
 def check_prepared(grid: Grid) -> None:
-    """Raises:
-    KitError: a dataset that is neither prepared nor generated, with the command that prepares it.
+    """Refuse a grid with a dataset that is neither prepared nor generated.
+
+    Raises:
+        KitError: with the command that prepares it.
     """
     for name in grid.used:
         manifest = paths.dataset(name) / "meta.json"
@@ -206,56 +219,54 @@ class _Builder:
         for name in (FEATURES, TRAIN, EVALUATE, COMPARE):
             self.code[name] = fingerprint(paths.NOTEBOOKS / f"{name}.ipynb")
         self.manifests = {name: _manifest(name) for name in grid.used}
-        features = profile_of(grid, presets()["faprompt"], grid.modes[0], grid.seeds[0]).features
-        self.weights = _weights(features)
+        self.plain = profile_of(grid, presets()["faprompt"], grid.modes[0], grid.seeds[0])
+        self.weights = _weights(self.plain.features)
 
     def features(self, dataset: str) -> None:
-        changes = {section: values for section, values in self.grid.settings.items() if section == "features"}
         count = self.grid.shards.get(dataset, 1)
         place = f"shards/{dataset}"
         parts = [f"{place}/{number}-of-{count}" for number in range(count)] if count > 1 else []
         for number, name in enumerate(parts):
-            self._add(name, "shards", None, dataset, "", changes, [], number=number, count=count)
+            self._add(name, "shards", None, dataset, "", self.plain, [], number=number, count=count)
         joined = [f"{place}/joined"] if parts else []
         for name in joined:
-            self._add(name, "shards", None, dataset, "", changes, parts, number=None, count=count)
-        self._add(f"features/{dataset}", "features", FEATURES, dataset, "", changes, joined)
+            self._add(name, "shards", None, dataset, "", self.plain, parts, number=None, count=count)
+        self._add(f"features/{dataset}", "features", FEATURES, dataset, "", self.plain, joined)
 
     def trained(self, preset: Preset, mode: Mode, source: str, seed: int, targets: list[str]) -> None:
-        changes = _changes(self.grid, preset, mode, seed)
-        training = self._training(preset, mode, source, seed, changes)
+        profile = profile_of(self.grid, preset, mode, seed)
+        training = self._training(preset, mode, source, seed, profile)
         place = training.removeprefix("training/")
         for target in targets:
             name = f"evaluation/{place}/{target}"
             if name not in self.jobs:
                 prompts = {"prompts": str(self.folder / training / paths.PROMPTS)}
-                self._add(name, "evaluation", EVALUATE, target, preset.name, changes, [training], **prompts)
+                self._add(name, "evaluation", EVALUATE, target, preset.name, profile, [training], **prompts)
             shown = None if preset.group == "baselines" else mode
             self._row(preset, shown, source, seed, target, name, training)
 
     def untrained(self, preset: Preset, target: str) -> None:
         name = f"evaluation/{UNTRAINED}/{preset.name}/{target}"
-        changes = _changes(self.grid, preset, self.grid.modes[0], self.grid.seeds[0])
-        self._add(name, "evaluation", EVALUATE, target, preset.name, changes, [], wording=preset.wording)
+        words = {"wording": preset.wording}
+        self._add(name, "evaluation", EVALUATE, target, preset.name, self.plain, [], **words)
         self._row(preset, None, None, None, target, name, None)
 
     def finish(self) -> list[Job]:
         needs = [job.name for job in self.jobs.values() if job.kind == "evaluation"]
-        facts = {"rows": self.rows, "tests": self.grid.tests}
+        facts = {"rows": self.rows}
         parameters = {"run": str(self.folder)}
         job = Job(RESULTS, "results", COMPARE, parameters, needs, facts, {}, 1, self.code[COMPARE])
         return [*self.jobs.values(), job]
 
-    def _training(self, preset: Preset, mode: Mode, source: str, seed: int, changes: dict[str, Any]) -> str:
+    def _training(self, preset: Preset, mode: Mode, source: str, seed: int, profile: Profile) -> str:
         """The name of the training that makes these prompts, added unless an equal one is there."""
-        profile = load_profile(self.grid.profile, changes)
         same = profile.model_dump()
         same["model"]["mode"] = None  # in all that is computed, a mode is a choice of patches
         same["model"]["selection"] = profile.model.patch_selection if profile.model.prior else None
         key = json.dumps([source, same], sort_keys=True)
         if key not in self.trainings:
             name = f"training/{source}/{preset.name}-{mode}/seed-{seed}"
-            self._add(name, "training", TRAIN, source, preset.name, changes, [])
+            self._add(name, "training", TRAIN, source, preset.name, profile, [])
             self.trainings[key] = name
         return self.trainings[key]
 
@@ -266,14 +277,14 @@ class _Builder:
         notebook: str | None,
         dataset: str,
         what: str,
-        changes: dict[str, Any],
+        profile: Profile,
         needs: list[str],
         **more: Any,
     ) -> None:
         parameters = {
             "data": str(paths.dataset(dataset)),
             "profile": self.grid.profile,
-            "settings": changes,
+            "settings": profile.model_dump(include=set(_SECTIONS[kind])),
             "run": str(self.folder / name),
             "device": self.grid.device,
             **more,
@@ -310,14 +321,6 @@ class _Builder:
                 "unlike": preset.unlike,
             }
         )
-
-
-def _changes(grid: Grid, preset: Preset, mode: Mode, seed: int) -> dict[str, Any]:
-    """The grid's and the preset's changes of the profile, the preset's last."""
-    changes = {section: dict(values) for section, values in grid.settings.items()}
-    changes["model"] = {**changes.get("model", {}), "mode": mode, **preset.model}
-    changes["training"] = {**changes.get("training", {}), "seed": seed, **preset.training}
-    return changes
 
 
 def _check_dataset(name: str) -> None:
