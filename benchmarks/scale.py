@@ -102,7 +102,7 @@ def main() -> None:
     for count in sorted(int(text) for text in chosen.images.split(",")):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             rows.append(pool.submit(measure, profile, count).result())
-    table = pd.DataFrame(rows).set_index("images")
+    table = pd.DataFrame(rows, dtype=float).set_index("images")
     slope = (table.iloc[-1] - table.iloc[0]) / (table.index[-1] - table.index[0])
     table.loc["one more"] = slope
     table.loc["a million"] = slope * MILLION

@@ -325,7 +325,8 @@ class _Builder:
 
 def _check_dataset(name: str) -> None:
     known = [*DATASETS, *benchmark.SETS]
-    if name in DATASETS or benchmark.is_generated(name) or (paths.dataset(name) / "meta.json").is_file():
+    prepared = (paths.data() / name / "meta.json").is_file() and "/" not in name
+    if name in DATASETS or benchmark.is_generated(name) or prepared:
         return
     raise KitError(
         f"unknown dataset {name!r}; the nearest is {nearest(name, known)!r} (known: {', '.join(known)}, "

@@ -7,6 +7,7 @@ import shutil
 import nbformat
 import pytest
 import torch
+import toy
 import yaml
 
 from fap_lib import batch, grid, jobs, paths, reported
@@ -105,6 +106,20 @@ def test_a_large_dataset_is_extracted_in_shards(tmp_path):
     assert plan["features/mini-a"].needs == []
     with pytest.raises(KitError, match="cuts 'mini-tset' into shards, but does not use it"):
         grid.load(write(tmp_path, shards={"mini-tset": 3}))
+
+
+def test_shards_run_as_jobs_and_join(tmp_path):
+    toy.write(paths.data() / "toy-aux", "toy-aux", each=4)
+    changes = {"profile": "tiny", "datasets": {"toy-aux": ["mini-a"]}, "shards": {"toy-aux": 2}}
+    chosen = grid.load(write(tmp_path, **changes))
+    plan = [job for job in grid.plan(chosen, tmp_path / "run") if job.kind == "shards"]
+    batch.write_plan(chosen, plan, tmp_path / "run", [])
+    made = []
+    for job in plan:
+        jobs.run_job(tmp_path / "run" / "jobs" / f"{job.name}.json")
+        made.append(json.loads((tmp_path / "run" / job.name / "run.json").read_text()))
+    assert [each["images"] for each in made] == [8, 8, 16]
+    assert len({each["cache"] for each in made}) == 3
 
 
 def test_the_papers_grid_is_the_papers_protocol():

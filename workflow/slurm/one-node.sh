@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A SLURM of one node on this machine, for trying the cluster profile without a cluster.
 #
-#     workflow/slurm/one-node.sh start FOLDER    # then: export SLURM_CONF=FOLDER/slurm.conf
+#     eval "$(workflow/slurm/one-node.sh start FOLDER)"    # the environment in which sbatch finds it
 #     workflow/slurm/one-node.sh stop FOLDER
 #
 # Needs Debian's packages slurm-wlm and munge. Everything (keys, states, logs) lies in FOLDER, nothing in /etc;
@@ -18,7 +18,10 @@ start() {
     command -v "$program" >/dev/null || {
       echo "$program is not installed; on Debian or Ubuntu: apt-get install slurm-wlm munge" >&2; exit 1; }
   done
-  mkdir -p "$folder"/{munge,state,spool,log}
+  mkdir -p "$folder"/{bin,munge,state,spool,log}
+  # Snakemake calls srun without the SLURM variables, and so without the way to this configuration.
+  printf '#!/bin/sh\nSLURM_CONF="%s" exec "%s" "$@"\n' "$SLURM_CONF" "$(command -v srun)" >"$folder/bin/srun"
+  chmod +x "$folder/bin/srun"
   (umask 077; head -c 1024 /dev/urandom >"$folder/munge/key")
   munge=(munged --force --key-file="$folder/munge/key" --socket="$folder/munge/socket"
     --pid-file="$folder/munge/pid" --log-file="$folder/munge/log" --seed-file="$folder/munge/seed")
@@ -57,7 +60,7 @@ EOF
   slurmd -N localhost
   for _ in $(seq 60); do
     if sinfo --noheader --format=%T 2>/dev/null | grep -qE 'idle|mixed|allocated'; then
-      echo "export SLURM_CONF=$SLURM_CONF"
+      echo "export SLURM_CONF='$SLURM_CONF' PATH='$folder/bin':\$PATH"
       exit 0
     fi
     sleep 1
