@@ -23,6 +23,8 @@ from fap_lib.grid import RESULTS, Grid, Job
 from fap_lib.jobs import DONE, GPUS, PLAN, failure, is_done, run_job
 
 _LOCK = "lock"
+_ELSEWHERE = {"--executor", "-e", "--profile"}
+"""Options with which jobs run on other machines, whose GPUs are not this one's."""
 
 
 def paper(path: Path, cores: int, options: list[str], folder: Path | None = None) -> int:
@@ -48,7 +50,7 @@ def paper(path: Path, cores: int, options: list[str], folder: Path | None = None
     try:
         with locked(folder / _LOCK, wait=False) as lock:
             jobs = grids.plan(grid, folder)
-            devices = _devices(grid)
+            devices = [] if _ELSEWHERE & set(options) else _devices(grid)
             write_plan(grid, jobs, folder, devices)
             command = [engine, *_arguments(folder, cores, devices), *options]
             # Snakemake holds the lock too: were this process killed, the run would still be at work.
@@ -139,7 +141,7 @@ def conclude(jobs: list[Job], folder: Path, code: int) -> int:
         print(f"failed: {name}: {why}", file=sys.stderr)
     waiting = len(set(missing) - set(failed) - {RESULTS})
     if waiting:
-        print(f"not run: {waiting} jobs that need these, or were not reached.", file=sys.stderr)
+        print(f"not finished: {waiting} jobs, which need a failed one or were interrupted.", file=sys.stderr)
     if missing or code:
         print(f"The same command runs again what is missing. {folder}", file=sys.stderr)
         return 1

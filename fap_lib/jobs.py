@@ -5,18 +5,19 @@ names the record; so whatever is killed, what was finished stays, and what was n
 """
 
 import argparse
+import getpass
 import os
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from fap_lib.errors import KitError
-from fap_lib.files import locked, read_json, sha256, write_json, write_text
+from fap_lib.files import disk_errors, locked, read_json, sha256, write_json, write_text
 from fap_lib.headless import run_notebook
 
 PLAN = "plan.json"
@@ -59,22 +60,24 @@ def run_job(record: Path) -> None:
     job, digest = read_json(record, "job's record"), sha256(record)
     folder = record.parents[len(Path(job["name"]).parts)]
     place = folder / job["name"]
-    place.mkdir(parents=True, exist_ok=True)
+    with disk_errors(place):
+        place.mkdir(parents=True, exist_ok=True)
     # The notebook's kernel holds this lock too. A job whose parents were killed is waited for, not doubled.
     with locked(place / _LOCK) as lock:
         if is_done(folder, job["name"]):
             return
-        _begin(place, record, digest)
         for name in (DONE, FAILED):
             (place / name).unlink(missing_ok=True)
         os.environ["OMP_NUM_THREADS"] = str(job["threads"])
         start = time.perf_counter()
         try:
+            _begin(place, record, digest)
             with _gpu():
                 _run(job, place, lock)
         except Exception as error:
             said = str(error) if isinstance(error, KitError) else f"{type(error).__name__}: {error}"
-            write_json(place / FAILED, {"job": digest, "error": said})
+            with suppress(KitError):  # on a full disk there is no place for the report either
+                write_json(place / FAILED, {"job": digest, "error": said})
             raise
         write_json(place / DONE, {"job": digest, "seconds": round(time.perf_counter() - start, 2)})
 
@@ -113,7 +116,11 @@ def _gpu() -> Iterator[None]:
         while True:
             for device in devices:
                 try:
-                    held.enter_context(locked(Path(tempfile.gettempdir()) / f"fap-gpu-{device}", wait=False))
+                    held.enter_context(
+                        locked(
+                            Path(tempfile.gettempdir()) / f"fap-gpu-{getpass.getuser()}-{device}", wait=False
+                        )
+                    )
                 except BlockingIOError:
                     continue
                 os.environ["CUDA_VISIBLE_DEVICES"] = device

@@ -304,7 +304,7 @@ def test_what_failed_and_what_waits_is_said_at_the_end(tmp_path, monkeypatch, ca
     assert batch.conclude(plan, tmp_path, 1) == 1
     said = capsys.readouterr().err
     assert "failed: features/x: no such image." in said
-    assert "not run: 1 jobs" in said
+    assert "not finished: 1 jobs" in said
 
 
 def test_jobs_share_out_the_gpus(tmp_path, monkeypatch):
@@ -317,7 +317,8 @@ def test_jobs_share_out_the_gpus(tmp_path, monkeypatch):
     monkeypatch.setenv(jobs.GPUS, "4,7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     monkeypatch.setattr(jobs.tempfile, "gettempdir", lambda: str(tmp_path))
-    with locked(tmp_path / "fap-gpu-4"):
+    monkeypatch.setattr(jobs.getpass, "getuser", lambda: "me")
+    with locked(tmp_path / "fap-gpu-me-4"):
         jobs.run_job(record)
     assert seen == ["7"]
 
