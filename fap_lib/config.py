@@ -195,7 +195,7 @@ class TrainRun(FeatureRun):
 class EvaluateRun(FeatureRun):
     """Parameters of the notebook that evaluates a dataset."""
 
-    prompts: str = ""
+    prompts: str
     wording: str | None = None
     """Hand-written prompts (`fap_lib.baselines.PUBLISHED`) instead of learned ones."""
 

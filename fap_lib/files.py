@@ -5,11 +5,14 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from fap_lib.errors import KitError
 
@@ -27,9 +30,12 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full disk or a missing permission under `path` into a `KitError`."""
     try:
         yield
-    except OSError as error:
-        if error.errno in _ADVICE:
-            raise KitError(f"cannot write {path}: {_ADVICE[error.errno]}.") from error
+    except (OSError, SafetensorError) as error:
+        # safetensors has no error number of its own, but quotes the system's.
+        quoted = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(quoted[1]) if quoted else None
+        if number in _ADVICE:
+            raise KitError(f"cannot write {path}: {_ADVICE[number]}.") from error
         raise
 
 

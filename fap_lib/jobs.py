@@ -16,6 +16,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from papermill.exceptions import PapermillExecutionError
+
 from fap_lib.errors import KitError
 from fap_lib.files import disk_errors, locked, read_json, sha256, write_json, write_text
 from fap_lib.headless import run_notebook
@@ -75,11 +77,19 @@ def run_job(record: Path) -> None:
             with _gpu():
                 _run(job, place, lock)
         except Exception as error:
-            said = str(error) if isinstance(error, KitError) else f"{type(error).__name__}: {error}"
             with suppress(KitError):  # on a full disk there is no place for the report either
-                write_json(place / FAILED, {"job": digest, "error": said})
+                write_json(place / FAILED, {"job": digest, "error": _sentence(error)})
             raise
         write_json(place / DONE, {"job": digest, "seconds": round(time.perf_counter() - start, 2)})
+
+
+def _sentence(error: Exception) -> str:
+    """Why a job failed, in one line; the notebook has the traceback."""
+    if isinstance(error, KitError):
+        return str(error)
+    if isinstance(error, PapermillExecutionError):
+        return f"{error.ename}: {error.evalue} (a cell of its notebook has the traceback)"
+    return f"{type(error).__name__}: {error}"
 
 
 def _run(job: dict[str, Any], place: Path, lock: int) -> None:

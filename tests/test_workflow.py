@@ -9,12 +9,13 @@ import pytest
 import torch
 import toy
 import yaml
+from safetensors import SafetensorError
 
 from fap_lib import batch, grid, jobs, paths, reported
 from fap_lib.baselines import PUBLISHED
 from fap_lib.config import ModelSettings
 from fap_lib.errors import KitError
-from fap_lib.files import locked
+from fap_lib.files import disk_errors, locked
 from fap_lib.fingerprint import fingerprint
 from fap_lib.model import FAPrompt
 from fap_lib.training import losses
@@ -335,3 +336,12 @@ def test_the_workflows_lock_satisfies_its_group_and_names_no_address():
     for wanted in map(Requirement, group):
         assert versions[wanted.name] in wanted.specifier
     assert not any("://" in line for line in lines)
+
+
+def test_a_full_disk_is_one_sentence_from_safetensors_too(tmp_path):
+    """The words are those of safetensors on a full file system."""
+    error = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(KitError, match=r"cannot write .*: the disk is full"), disk_errors(tmp_path):
+        raise error
+    with pytest.raises(SafetensorError, match="shape"), disk_errors(tmp_path):
+        raise SafetensorError("a tensor of another shape")
