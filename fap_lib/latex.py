@@ -6,55 +6,53 @@ from pathlib import Path
 import pandas as pd
 
 from fap_lib.files import write_text
+from fap_lib.reported import LEVELS
 
 FILE = "tables.tex"
-
-LEVELS = {"image": ("auroc", "ap"), "pixel": ("auroc", "aupro_official")}
-"""The two figures of each cell, as in the paper: image AUROC and AP, pixel AUROC and AUPRO."""
 
 _TITLES = {"auroc": "AUROC", "ap": "AP", "aupro_official": "AUPRO (official definition)"}
 
 
 def write_tables(folder: Path, summary: pd.DataFrame, label: str) -> Path:
-    """Write `tables.tex`: for images and pixels, datasets by methods.
+    """Write `tables.tex`: for images and pixels, datasets by methods, then ablations by datasets.
 
     Args:
         summary: means over categories, as `fap_lib.results.over_seeds` makes them. label: what they mean.
     """
-    parts = [f"% {label}\n"] + [_level(summary, level) for level in LEVELS]
+    heading = [column(title, mode) for title, mode in zip(summary["title"], summary["mode"], strict=True)]
+    named = summary.assign(setting=heading)
+    parts = [f"% {label}\n"]
+    for level in LEVELS:
+        rows = named[named["level"] == level]
+        parts.append(_table(rows[rows["group"] != "ablations"], "dataset", "setting", level))
+        if (rows["group"] == "ablations").any():
+            parts.append(_table(rows[rows["group"] != "baselines"], "setting", "dataset", level))
     write_text(folder / FILE, "\n".join(parts))
     return folder / FILE
 
 
-def _level(summary: pd.DataFrame, level: str) -> str:
-    rows = summary[summary["level"] == level].copy()
-    rows["column"] = [column(title, mode) for title, mode in zip(rows["title"], rows["mode"], strict=True)]
-    columns, datasets = list(dict.fromkeys(rows["column"])), list(dict.fromkeys(rows["dataset"]))
+def _table(rows: pd.DataFrame, index: str, across: str, level: str) -> str:
     cells = {
-        (row["dataset"], row["column"], row["metric"]): (row["mean"], row["std"])
-        for row in rows.to_dict("records")
+        (row[index], row[across], row["metric"]): (row["mean"], row["std"]) for row in rows.to_dict("records")
     }
-    lines = [
+    lines, columns = list(dict.fromkeys(rows[index])), list(dict.fromkeys(rows[across]))
+    text = [
+        f"% {level} level, per cent (several seeds: mean and standard deviation): "
+        + " / ".join(_TITLES[metric] for metric in LEVELS[level]),
         rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
         r"\toprule",
-        " & ".join(["dataset", *map(_escape, columns)]) + r" \\",
+        " & ".join([index, *map(_escape, columns)]) + r" \\",
         r"\midrule",
     ]
-    for dataset in datasets:
+    for line in lines:
         shown = [
             " / ".join(
-                _shown(*cells.get((dataset, name, metric), (math.nan, math.nan))) for metric in LEVELS[level]
+                _shown(*cells.get((line, name, metric), (math.nan, math.nan))) for metric in LEVELS[level]
             )
             for name in columns
         ]
-        lines.append(" & ".join([_escape(dataset), *shown]) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    names = " / ".join(_TITLES[metric] for metric in LEVELS[level])
-    return (
-        f"% {level} level: {names}, per cent, mean (and standard deviation over seeds)\n"
-        + "\n".join(lines)
-        + "\n"
-    )
+        text.append(" & ".join([_escape(line), *shown]) + r" \\")
+    return "\n".join([*text, r"\bottomrule", r"\end{tabular}", ""])
 
 
 def column(title: str, mode: str | None) -> str:

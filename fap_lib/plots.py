@@ -47,13 +47,13 @@ def obtained_and_reported(comparison: pd.DataFrame, method: str) -> Figure:
     Args:
         comparison: as `fap_lib.reported.compare` makes it.
     """
-    rows = comparison[comparison["method"] == method].reindex(columns=[*comparison, "reported"])
+    rows = comparison[comparison["method"] == method]
     metrics = list(dict.fromkeys(zip(rows["level"], rows["metric"], strict=True)))
     datasets = list(dict.fromkeys(rows["dataset"]))
     figure, axes = plt.subplots(
         1,
         len(metrics),
-        figsize=(9, 1.2 + 0.3 * len(datasets)),
+        figsize=(9, 1.6 + 0.3 * len(datasets)),
         sharey=True,
         squeeze=False,
         layout="constrained",
@@ -67,7 +67,8 @@ def obtained_and_reported(comparison: pd.DataFrame, method: str) -> Figure:
         axis.set(xlim=(0, 100), xlabel="%", title=f"{level} {metric}", yticks=range(len(datasets)))
         axis.set_yticklabels(datasets)
     axes[0, 0].invert_yaxis()
-    axes[0, 0].legend(fontsize=7)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 

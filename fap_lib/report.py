@@ -10,6 +10,7 @@ import pandas as pd
 
 from fap_lib import latex
 from fap_lib.files import read_json, write_text
+from fap_lib.reported import LEVELS
 from fap_lib.results import costs, unfinished
 from fap_lib.runs import FILE
 from fap_lib.scoring import MEAN
@@ -70,7 +71,7 @@ def write_grid(
     if missing := unfinished(folder):
         names = "".join(f"<li>{html.escape(name)}</li>" for name in missing)
         parts.append(f'<div class="note">Evaluations that are not there yet: <ul>{names}</ul></div>')
-    for level, metrics in latex.LEVELS.items():
+    for level, metrics in LEVELS.items():
         for metric in metrics:
             rows = means[(means["level"] == level) & (means["metric"] == metric)]
             parts += [f"<h2>{level} {metric}, % (mean over categories)</h2>", _methods(rows)]

@@ -37,11 +37,21 @@ DATASETS = {
 METRICS = {"auroc": "auroc", "ap": "ap", "pro": "aupro_official"}
 """Metrics in `reported.csv` and the kit's. PRO is computed as the released code does."""
 
+LEVELS = {"image": ("auroc", "ap"), "pixel": ("auroc", "aupro_official")}
+"""The figures of the paper's tables, by level."""
+
 SOURCE_OF = {"mvtec": "visa"}
 """What published prompts were learned on, by tested dataset; on MVTec AD (`mvtec`) for all others."""
 
 BACKBONE, IMAGE_SIZE = "ViT-L-14-336-quickgelu", 518
 """What published values were computed with."""
+
+COLUMNS = [
+    *("method", "title", "mode", "source", "dataset", "level", "metric", "definition", "seeds", "run"),
+    *("obtained", "std", "reported", "difference", "tolerance", "verdict", "reason"),
+    *("reported_by", "kind", "confidence", "others"),
+]
+"""Columns of `compare`."""
 
 _KINDS = ("iccv", "paper-v1", "quoted-by-other-paper", "third-party-rerun")
 _CONFIDENCE = ("high", "medium", "low")
@@ -116,8 +126,12 @@ def compare(summary: pd.DataFrame) -> pd.DataFrame:
     """
     reported = load()
     best, allowed = preferred(reported), tolerances(reported)
-    cells = summary[summary["metric"].isin(METRICS.values())]
-    return pd.DataFrame([_cell(row, reported, best, allowed) for row in cells.to_dict("records")])
+    rows = [
+        _cell(row, reported, best, allowed)
+        for row in summary.to_dict("records")
+        if row["metric"] in LEVELS[row["level"]]
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _cell(
@@ -131,8 +145,7 @@ def _cell(
             & (table["metric"] == row["metric"])
         ]
 
-    kept = ("method", "title", "mode", "source", "dataset", "level", "metric", "definition", "seeds", "run")
-    cell: dict[str, Any] = {name: row[name] for name in kept}
+    cell: dict[str, Any] = {name: row[name] for name in COLUMNS[:10]}
     cell |= {"obtained": 100 * row["mean"], "std": 100 * row["std"]}
     found = same(best)
     if found.empty:

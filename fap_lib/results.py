@@ -129,7 +129,8 @@ def costs(folder: Path) -> pd.DataFrame:
     together = {"jobs": "sum", "seconds": "sum", "peak_memory_mb": "max", "peak_gpu_memory_mb": "max"}
     parts = table.groupby(["kind", "what"], sort=False).agg(together).reset_index()
     total = table.agg(together).to_dict()
-    return pd.concat([parts, pd.DataFrame([{"kind": "all", "what": "", **total}])], ignore_index=True)
+    everything = pd.concat([parts, pd.DataFrame([{"kind": "all", "what": "", **total}])], ignore_index=True)
+    return everything.round(1).astype({name: int for name in together if name != "seconds"})
 
 
 def unfinished(folder: Path) -> list[str]:

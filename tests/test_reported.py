@@ -129,9 +129,11 @@ def test_means_and_deviations_over_seeds():
 def test_the_latex_table_has_a_cell_for_each_dataset_and_method(tmp_path):
     rows = [row(metric=metric, dataset=name) for name in ("mvtec", "a_b") for metric in ("auroc", "ap")]
     rows += [row(level="pixel", metric=metric) for metric in ("auroc", "aupro_official")]
+    rows += [row(group="ablations", title="K = 2", value=0.5)]
     path = latex.write_tables(tmp_path, over_seeds(pd.DataFrame(rows)), "a label")
     text = path.read_text()
     assert text.startswith("% a label\n")
     assert r"mvtec & 91.9 / 91.9 \\" in text
     assert r"a\_b & 91.9 / 91.9 \\" in text
-    assert text.count(r"\begin{tabular}{lc}") == text.count(r"\end{tabular}") == 2
+    assert r"K = 2 (paper) & 50.0 / -- & -- / -- \\" in text, "ablations have rows, datasets columns"
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
