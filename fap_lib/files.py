@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,8 +31,8 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         # safetensors has no error number of its own, but quotes the system's.
-        quoted = re.search(r"\(os error (\d+)\)", str(error))
-        number = error.errno if isinstance(error, OSError) else int(quoted[1]) if quoted else None
+        full = f"(os error {errno.ENOSPC})" in str(error)
+        number = error.errno if isinstance(error, OSError) else errno.ENOSPC if full else None
         if number in _ADVICE:
             raise KitError(f"cannot write {path}: {_ADVICE[number]}.") from error
         raise
@@ -64,24 +63,6 @@ def atomic(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[int]:
-    """Hold the lock file `path`; the system releases it when the last process that has it open is gone.
-
-    Args:
-        wait: until whoever holds it is done; otherwise that is an error.
-
-    Yields:
-        The open file's descriptor, for child processes that must hold the lock as well.
-
-    Raises:
-        BlockingIOError: another process holds it, and `wait` is False.
-    """
-    with disk_errors(path), open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield file.fileno()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -116,3 +97,21 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of the file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[int]:
+    """Hold the lock file `path`; the system releases it when the last process that has it open is gone.
+
+    Args:
+        wait: until whoever holds it is done; otherwise that is an error.
+
+    Yields:
+        The open file's descriptor, for child processes that must hold the lock as well.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is False.
+    """
+    with disk_errors(path), open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield file.fileno()

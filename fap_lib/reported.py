@@ -196,8 +196,6 @@ def obstacle(row: dict[str, Any]) -> str:
 
 
 def _obstacle(row: Any) -> str:
-    if row.dataset == "sdd" and "EDMPrompt" in row.source:
-        return _ANOMALYCLIP_SDD
-    if row.dataset == "sdd" and row.method != "FAPrompt" and row.source.startswith("zqhang/AnomalyCLIP"):
+    if row.dataset == "sdd" and row.source.startswith(("lake-user/EDMPrompt", "zqhang/AnomalyCLIP")):
         return _ANOMALYCLIP_SDD
     return next((reason for words, reason in _OTHER_PROTOCOL.items() if words in row.source), "")
