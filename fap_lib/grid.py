@@ -180,7 +180,7 @@ def check_prepared(grid: Grid) -> None:
         if not benchmark.is_generated(name) and not manifest.is_file():
             raise KitError(
                 f"the dataset {name} is not prepared (there is no {manifest}); prepare it with: "
-                f"fap data prepare {name} --from FOLDER_OF_THE_DOWNLOAD"
+                f"fap data prepare {name} (and --from PATH if you have the download)."
             )
 
 
