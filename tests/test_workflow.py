@@ -58,7 +58,7 @@ def test_a_mistake_in_a_grid_ends_before_anything_runs(tmp_path, changes, messag
 
 def test_a_dataset_that_is_not_prepared_is_named_with_the_command(tmp_path):
     path = write(tmp_path, datasets={"mini-a": ["kvasir"]})
-    with pytest.raises(KitError, match=r"kvasir is not prepared .*: fap data prepare kvasir \(and --from PATH"):
+    with pytest.raises(KitError, match=r"kvasir is not prepared .*: fap data prepare kvasir \(and --from"):
         batch.paper(path, 1, [], tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
