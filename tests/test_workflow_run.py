@@ -203,7 +203,7 @@ def test_every_value_leads_to_its_run_and_every_file_is_there(runs):
     assert set(verdicts["verdict"]) == {"not reported"}, "nobody reported on generated images"
     spent = pd.read_csv(place / "costs.csv")
     assert spent.iloc[-1]["jobs"] == 5
-    assert spent.iloc[-1]["seconds"] == pytest.approx(spent.iloc[:-1]["seconds"].sum())
+    assert spent.iloc[-1]["seconds"] == pytest.approx(spent.iloc[:-1]["seconds"].sum(), abs=0.5)
     page = (place / "report.html").read_text()
     assert "data:image/png;base64," in page
     assert "http" not in page, "the page needs nothing from elsewhere"

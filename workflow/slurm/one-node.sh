@@ -18,18 +18,21 @@ start() {
     command -v "$program" >/dev/null || {
       echo "$program is not installed; on Debian or Ubuntu: apt-get install slurm-wlm munge" >&2; exit 1; }
   done
-  mkdir -p "$folder"/{bin,munge,state,spool,log}
+  mkdir -p "$folder"/{bin,state,spool,log}
+  ln -sfn "$(mktemp -d)" "$folder/munge"  # its own place, because munge's user may not enter FOLDER
   # Snakemake calls srun without the SLURM variables, and so without the way to this configuration.
   printf '#!/bin/sh\nSLURM_CONF="%s" exec "%s" "$@"\n' "$SLURM_CONF" "$(command -v srun)" >"$folder/bin/srun"
   chmod +x "$folder/bin/srun"
   (umask 077; head -c 1024 /dev/urandom >"$folder/munge/key")
-  munge=(munged --force --key-file="$folder/munge/key" --socket="$folder/munge/socket"
-    --pid-file="$folder/munge/pid" --log-file="$folder/munge/log" --seed-file="$folder/munge/seed")
+  munge=$(readlink "$folder/munge")
+  chmod 755 "$munge"
+  daemon=(munged --force --key-file="$munge/key" --socket="$munge/socket"
+    --pid-file="$munge/pid" --log-file="$munge/log" --seed-file="$munge/seed")
   if [ "$(id -u)" -eq 0 ]; then  # munge refuses to run as root
-    chown -R munge "$folder/munge"
-    runuser -u munge -- "${munge[@]}"
+    chown -R munge "$munge"
+    runuser -u munge -- "${daemon[@]}"
   else
-    "${munge[@]}"
+    "${daemon[@]}"
   fi
   cat >"$SLURM_CONF" <<EOF
 ClusterName=one-node
@@ -39,7 +42,7 @@ SlurmdPort=26818
 SlurmUser=$(id -un)
 SlurmdUser=$(id -un)
 AuthType=auth/munge
-AuthInfo=socket=$folder/munge/socket
+AuthInfo=socket=$munge/socket
 CredType=cred/munge
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -75,6 +78,7 @@ stop() {
   for pid in "$folder"/{slurmd.pid,slurmctld.pid,munge/pid}; do
     if [ -s "$pid" ]; then kill "$(cat "$pid")" 2>/dev/null || true; fi
   done
+  if [ -L "$folder/munge" ]; then rm -rf "$(readlink "$folder/munge")" "$folder/munge"; fi
 }
 
 case $1 in start) start ;; stop) stop ;; *) usage ;; esac
