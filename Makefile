@@ -4,6 +4,7 @@
 PYTHON ?= python3
 TORCH_BACKEND ?=
 VENV := .venv
+WORKFLOW := .venv-workflow
 RUN := $(VENV)/bin/python
 UV_VERSION := 0.13.9
 # The lock as it is, or without the packages that only a GPU needs.
@@ -14,9 +15,12 @@ DATA ?=
 TRAIN ?=
 TEST ?=
 SETTINGS ?=
+GRID ?=
+CORES ?=
+SNAKEMAKE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint reproduce parity lock clean
+.PHONY: help setup demo test lint reproduce paper workflow parity lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -36,7 +40,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: $(VENV)/.ready ## the main job on generated images: prepare, train, evaluate, report
 	$(RUN) -m fap_lib.cli demo
 
-test: $(VENV)/.ready lint ## lint, type-check and run all tests
+test: $(VENV)/.ready $(WORKFLOW)/.ready lint ## lint, type-check and run all tests
 	$(RUN) -m pytest
 
 lint: $(VENV)/.ready ## ruff (lint and format) and mypy
@@ -48,12 +52,25 @@ reproduce: $(VENV)/.ready ## train on one dataset, test on others: DATA=folder T
 	$(RUN) -m fap_lib.cli reproduce --data "$(DATA)" --train "$(TRAIN)" --test "$(TEST)" --profile "$(PROFILE)" \
 	  $(if $(SETTINGS),--settings "$(SETTINGS)")
 
+paper: PROFILE = paper
+paper: $(VENV)/.ready $(WORKFLOW)/.ready ## the paper's tables: [PROFILE=mini] [GRID=file] [CORES=2] [SNAKEMAKE="-n"]
+	$(RUN) -m fap_lib.cli paper $(or $(GRID),workflow/grids/$(PROFILE).yaml) $(addprefix --cores ,$(CORES)) --snakemake="$(SNAKEMAKE)"
+
+workflow: $(WORKFLOW)/.ready ## install Snakemake and its SLURM plugin, in an environment of their own
+
+$(WORKFLOW)/.ready: workflow/requirements.lock | $(VENV)/.ready
+	@test -x $(WORKFLOW)/bin/python || $(RUN) -m venv $(WORKFLOW)
+	@$(RUN) -m uv pip install --quiet --python $(WORKFLOW)/bin/python --requirements workflow/requirements.lock
+	@touch $@
+
 parity: $(VENV)/.ready ## compare the kit with the official code's outputs: FILE=outputs.npz
 	$(RUN) -m fap_lib.parity $(or $(FILE),tests/golden/tiny.npz)
 
-lock: $(VENV)/.ready ## rewrite requirements.lock from pyproject.toml
+lock: $(VENV)/.ready ## rewrite both locks from pyproject.toml
 	$(RUN) -m uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 \
 	  --no-emit-index-url --no-header --upgrade --output-file requirements.lock
+	$(RUN) -m uv pip compile --quiet --group pyproject.toml:workflow --universal --python-version 3.11 \
+	  --no-emit-index-url --no-header --upgrade --output-file workflow/requirements.lock
 
 clean: ## delete the environment; data, features and runs stay
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(WORKFLOW)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fap_lib.cache import FeatureCache
 from fap_lib.clip import Backbone
+from fap_lib.errors import KitError, nearest
 from fap_lib.images import load_image
 from fap_lib.model import Prediction, class_logits
 
@@ -59,18 +60,76 @@ WORDINGS = {
     ),
 }
 
+WINCLIP_PHOTOS = (
+    "a cropped photo of the {}.",
+    "a cropped photo of a {}.",
+    "a close-up photo of a {}.",
+    "a close-up photo of the {}.",
+    "a bright photo of a {}.",
+    "a bright photo of the {}.",
+    "a dark photo of the {}.",
+    "a dark photo of a {}.",
+    "a jpeg corrupted photo of a {}.",
+    "a jpeg corrupted photo of the {}.",
+    "a blurry photo of the {}.",
+    "a blurry photo of a {}.",
+    "a photo of a {}.",
+    "a photo of the {}.",
+    "a photo of a small {}.",
+    "a photo of the small {}.",
+    "a photo of a large {}.",
+    "a photo of the large {}.",
+    "a photo of the {} for visual inspection.",
+    "a photo of a {} for visual inspection.",
+    "a photo of the {} for anomaly detection.",
+    "a photo of a {} for anomaly detection.",
+)
+
+PUBLISHED = {
+    "clip": Wording(("normal {}",), ("anomalous {}",), ("a photo of a {}.",)),
+    "winclip": Wording(
+        (
+            "{}",
+            "flawless {}",
+            "perfect {}",
+            "unblemished {}",
+            "{} without flaw",
+            "{} without defect",
+            "{} without damage",
+        ),
+        ("damaged {}", "{} with flaw", "{} with defect", "{} with damage"),
+        WINCLIP_PHOTOS,
+    ),
+}
+"""Prompts of published baselines, with class names: the pair that AnomalyCLIP's paper gives to CLIP, and
+WinCLIP's ensemble (its text part alone: no windows). They are not tuned to anything here."""
+
+
+def published(name: str) -> Wording:
+    """One of `PUBLISHED`.
+
+    Raises:
+        KitError: unknown name.
+    """
+    if name not in PUBLISHED:
+        near = nearest(name, PUBLISHED)
+        raise KitError(f"unknown wording {name!r}; the nearest is {near!r} (known: {', '.join(PUBLISHED)}).")
+    return PUBLISHED[name]
+
 
 def text_features(backbone: Backbone, wording: Wording, name: str) -> Tensor:
     """(C, D) unit text features of the two classes: the mean over all sentences about `name`."""
+    device = next(backbone.clip.parameters()).device
     classes = []
     for states in (wording.normal, wording.abnormal):
         sentences = [
             template.format(state.format(name)) for state in states for template in wording.templates
         ]
         with torch.no_grad():
-            features = backbone.clip.encode_text(backbone.tokenizer(sentences), normalize=True)
+            tokens = backbone.tokenizer(sentences).to(device)
+            features = backbone.clip.encode_text(tokens, normalize=True)
         classes.append(F.normalize(features.mean(0), dim=-1))
-    return torch.stack(classes)
+    return torch.stack(classes).cpu()
 
 
 def hand_written(

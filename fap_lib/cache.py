@@ -6,7 +6,6 @@ mask are unchanged and its checksum holds; every other row is made again. The fo
 of what all rows depend on: weights, preprocessing, image size, blocks, precision, kit code, records.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,7 +14,9 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from fap_lib import paths
 from fap_lib.clip import Backbone
 from fap_lib.config import FeatureSettings
 from fap_lib.errors import KitError
-from fap_lib.files import disk_errors, write_json
+from fap_lib.files import disk_errors, locked, write_json
 from fap_lib.image_tower import ImageTower
 from fap_lib.images import load_mask, open_image, rgb
 from fap_lib.manifest import Manifest, Record, Split
@@ -34,6 +35,9 @@ from fap_lib.progress import bar
 
 VERSION = 1
 """Raise it when a change of code changes features, masks or their layout."""
+
+BATCH = 8
+"""Images encoded at once."""
 
 COMPLETE = "complete.json"
 _ROW = np.dtype(
@@ -82,7 +86,7 @@ class FeatureCache:
 
 
 def features(
-    manifest: Manifest, split: Split, backbone: Backbone, settings: FeatureSettings, batch_size: int = 8
+    manifest: Manifest, split: Split, backbone: Backbone, settings: FeatureSettings, batch_size: int = BATCH
 ) -> FeatureCache:
     """Open the cache of a split, after making every row that is missing, outdated or damaged.
 
@@ -92,22 +96,12 @@ def features(
     """
     tower = backbone.image_tower(settings.image_size, settings.vv_blocks, settings.class_norm)
     records = manifest.records(split)
-    key = {
-        "version": VERSION,
-        "weights": backbone.weights_sha256,
-        "mask_rule": manifest.mask_rule,
-        "image_size": settings.image_size,
-        "vv_blocks": settings.vv_blocks,
-        "class_norm": settings.class_norm,
-        "precision": settings.precision,
-        "root": str(manifest.root),
-        "records": [[record.image, record.mask] for record in records],
-    }
-    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-    folder = paths.cache() / f"{manifest.name}-{split}-{digest}"
+    key = _key(manifest, split, backbone, settings)
+    folder = _folder(manifest, split, key)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        # One process at a time fills a cache; the others wait, and then find it filled.
+        with locked(folder / "lock"):
             store = _Store(folder, len(records), tower.grid**2, backbone.patch_width, settings.image_size)
             stamps = [_stamp(manifest, record) for record in records]
             stale = store.stale(stamps)
@@ -118,6 +112,71 @@ def features(
             if not (folder / COMPLETE).exists():
                 write_json(folder / COMPLETE, {name: key[name] for name in key if name != "records"})
     return FeatureCache(folder, manifest, split, settings.image_size)
+
+
+def part(manifest: Manifest, split: Split, number: int, count: int) -> Manifest:
+    """Shard `number` (from 0) of `count`: a run of a split's records, of a cache of its own.
+
+    Shards end where batches end, so each image is encoded in the company it has in the whole.
+
+    Raises:
+        KitError: fewer batches than shards.
+    """
+    records = manifest.records(split)
+    batches = -(-len(records) // BATCH)
+    if count > batches:
+        raise KitError(
+            f"{manifest.name} has {len(records)} images, which is {batches} batches of {BATCH}; "
+            f"it cannot be cut into {count} shards."
+        )
+    start, end = (BATCH * (batches * place // count) for place in (number, number + 1))
+    return replace(manifest, splits={split: records[start:end]})
+
+
+def gather(
+    manifest: Manifest, split: Split, backbone: Backbone, settings: FeatureSettings, count: int
+) -> FeatureCache:
+    """Join the caches of `count` shards into the whole split's, and remove them one by one.
+
+    The disk holds one shard twice at most. A row that no shard has, or a bad one, is made here.
+    """
+    tower = backbone.image_tower(settings.image_size, settings.vv_blocks, settings.class_norm)
+    folder = _folder(manifest, split, _key(manifest, split, backbone, settings))
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / "lock"):
+            total = len(manifest.records(split))
+            store = _Store(folder, total, tower.grid**2, backbone.patch_width, settings.image_size)
+            store.allocate()
+            start = 0
+            for number in range(count):
+                shard = part(manifest, split, number, count)
+                source = _folder(shard, split, _key(shard, split, backbone, settings))
+                if source != folder and (source / COMPLETE).exists():
+                    store.adopt(source, start)
+                    shutil.rmtree(source)
+                start += len(shard.records(split))
+    return features(manifest, split, backbone, settings)
+
+
+def _key(manifest: Manifest, split: Split, backbone: Backbone, settings: FeatureSettings) -> dict[str, Any]:
+    """All that the rows of a cache depend on."""
+    return {
+        "version": VERSION,
+        "weights": backbone.weights_sha256,
+        "mask_rule": manifest.mask_rule,
+        "image_size": settings.image_size,
+        "vv_blocks": settings.vv_blocks,
+        "class_norm": settings.class_norm,
+        "precision": settings.precision,
+        "root": str(manifest.root),
+        "records": [[record.image, record.mask] for record in manifest.records(split)],
+    }
+
+
+def _folder(manifest: Manifest, split: Split, key: dict[str, Any]) -> Path:
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+    return paths.cache() / f"{manifest.name}-{split}-{digest}"
 
 
 class _Store:
@@ -179,6 +238,17 @@ class _Store:
             good = list(pool.map(trusted, range(count)))
         return np.flatnonzero(~np.array(good, dtype=bool))
 
+    def adopt(self, source: Path, start: int) -> None:
+        """Copy all rows of another cache into this one, from row `start` on; the table of rows last."""
+        for name in self.arrays:
+            rows = np.load(source / f"{name}.npy", mmap_mode="r")
+            with open(self.path(name), "r+b") as file:
+                file.seek(_data_offset(file) + start * rows[0].nbytes)
+                for first in range(0, len(rows), BATCH):
+                    file.write(rows[first : first + BATCH].tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+
     @contextmanager
     def writing(self) -> Iterator["_Writer"]:
         files = {name: open(self.path(name), "r+b") for name in self.arrays}  # noqa: SIM115
@@ -194,11 +264,7 @@ class _Store:
 class _Writer:
     def __init__(self, files: dict):
         self.files = files
-        self.offsets = {}
-        for name, file in files.items():
-            np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
-            self.offsets[name] = file.tell()
+        self.offsets = {name: _data_offset(file) for name, file in files.items()}
 
     def put(self, index: int, stamp: Stamp, **arrays: np.ndarray) -> None:
         """Write one row; its entry in the table of rows comes last."""
@@ -207,6 +273,13 @@ class _Writer:
             file = self.files[name]
             file.seek(self.offsets[name] + index * value.nbytes)
             file.write(value.tobytes())
+
+
+def _data_offset(file: BinaryIO) -> int:
+    """Where the values begin in an open `.npy` file."""
+    np.lib.format.read_magic(file)
+    np.lib.format.read_array_header_1_0(file)
+    return file.tell()
 
 
 def _checksum(*arrays: np.ndarray) -> int:
@@ -231,14 +304,6 @@ def _stat(path: Path, what: str) -> tuple[int, int]:
             "dataset again."
         ) from error
     return status.st_size, status.st_mtime_ns
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time fills a cache; the others wait, and then find it filled."""
-    with open(folder / "lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _fill(

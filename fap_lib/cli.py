@@ -1,6 +1,8 @@
 """The `fap` command: each subcommand is a thin face over a function of the library."""
 
 import argparse
+import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_reproduce(commands)
+    _add_paper(commands)
     _add_parity(commands)
     _add_ledger(commands)
     _add_weights(commands)
@@ -85,6 +88,23 @@ def _reproduce(chosen: argparse.Namespace) -> None:
         for row in summary([row for row in result.metrics if row["dataset"] == name]):
             print(f"  {row['level']:5}  {row['metric']:14} {row['%']:>9}  {row['definition']}")
     print(f"({result.label})\n{result.folder}")
+
+
+def _add_paper(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("paper", help="run a grid: many trainings and evaluations, and their tables")
+    parser.add_argument("grid", type=Path, help="YAML file, such as workflow/grids/mini.yaml")
+    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="for all jobs together")
+    parser.add_argument("--run", dest="folder", type=Path, help="grid folder (default: one below runs/)")
+    parser.add_argument(
+        "--snakemake", default="", help='options of Snakemake: --snakemake="-n" shows the plan'
+    )
+    parser.set_defaults(run=_paper)
+
+
+def _paper(chosen: argparse.Namespace) -> int:
+    from fap_lib.batch import paper
+
+    return paper(chosen.grid, chosen.cores, shlex.split(chosen.snakemake), chosen.folder)
 
 
 def _add_parity(commands: argparse._SubParsersAction) -> None:

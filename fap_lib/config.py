@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fap_lib.dap import Selection
-from fap_lib.errors import KitError
+from fap_lib.errors import KitError, nearest
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -38,7 +38,10 @@ class Settings(BaseModel):
             name = ".".join(str(part) for part in problem["loc"])
             if problem["type"] == "extra_forbidden":
                 known = ", ".join(cls.model_fields)
-                raise KitError(f"unknown {cls.title} setting {name!r}; known settings: {known}.") from error
+                near = nearest(name, cls.model_fields)
+                raise KitError(
+                    f"unknown {cls.title} setting {name!r}; known settings: {known}; the nearest is {near!r}."
+                ) from error
             message = problem["msg"].removeprefix("Value error, ")
             found = f"{name} = {problem['input']!r}: " if name else ""
             raise KitError(f"wrong {cls.title} setting, {found}{message[0].lower()}{message[1:]}.") from error
@@ -82,12 +85,15 @@ class ModelSettings(Settings):
     n_prompts: int = Field(10, gt=0)
     n_patches: int = Field(10, gt=0)
     normal_tokens: int = Field(5, gt=0)
-    abnormal_tokens: int = Field(2, gt=0)
+    abnormal_tokens: int = Field(2, ge=0)
+    """Without any, normal and abnormal prompts differ in their words alone (CoOp with one context)."""
     deep_layers: int = Field(8, ge=0)
     deep_tokens: int = Field(4, gt=0)
     temperature: float = Field(0.07, gt=0)
     object_word: str = Field("object", min_length=1)
     abnormal_word: str = "damaged"
+    normal_word: str = ""
+    """FAPrompt's normal prompt has no state word; CoOp's has."""
     prior: bool = True
     """Without the prior (DAP) the adapted prompts are the static ones."""
     selection: Selection | None = None
@@ -102,6 +108,13 @@ class ModelSettings(Settings):
                 f"deep_tokens = {self.deep_tokens} must be at most normal_tokens = {self.normal_tokens}, "
                 "because the deep tokens take the places of normal tokens"
             )
+        if self.abnormal_tokens == 0 and (self.prior or self.n_prompts > 1):
+            raise ValueError(
+                "abnormal_tokens = 0 leaves nothing to tell prompts apart or to add a prior to; "
+                "set n_prompts: 1 and prior: false with it"
+            )
+        if self.prior and self.patch_selection == "global" and self.n_patches != 1:
+            raise ValueError("selection = global reads one feature, the image's; set n_patches: 1 with it")
         return self
 
     @property
@@ -166,6 +179,15 @@ class FeatureRun(Settings):
     device: str = "auto"
 
 
+class ShardRun(FeatureRun):
+    """Parameters of a job that extracts a part of a dataset's features, or joins the parts."""
+
+    count: int = Field(gt=0)
+    """How many shards."""
+    number: int | None = Field(ge=0)
+    """Which one, from 0; None joins them."""
+
+
 class TrainRun(FeatureRun):
     """Parameters of the notebook that trains prompts."""
 
@@ -174,6 +196,15 @@ class EvaluateRun(FeatureRun):
     """Parameters of the notebook that evaluates a dataset."""
 
     prompts: str
+    wording: str | None = None
+    """Hand-written prompts (`fap_lib.baselines.PUBLISHED`) instead of learned ones."""
+
+
+class CompareRun(Settings):
+    """Parameters of the notebook that gathers a grid and compares it with reported values."""
+
+    title: ClassVar[str] = "notebook"
+    run: str
 
 
 def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
@@ -184,7 +215,10 @@ def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
     """
     known = sorted(path.stem for path in PROFILES.glob("*.yaml"))
     if name not in known:
-        raise KitError(f"unknown profile {name!r}; known profiles: {', '.join(known)}.")
+        near = nearest(name, known)
+        raise KitError(
+            f"unknown profile {name!r}; known profiles: {', '.join(known)}; the nearest is {near!r}."
+        )
     values = load_yaml(PROFILES / f"{name}.yaml", "profile")
     sections: dict[str, type[Settings]] = {
         "features": FeatureSettings,
@@ -194,7 +228,10 @@ def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
     }
     for section, change in (changes or {}).items():
         if section not in sections:
-            raise KitError(f"unknown settings section {section!r}; known sections: {', '.join(sections)}.")
+            raise KitError(
+                f"unknown settings section {section!r}; known sections: {', '.join(sections)}; "
+                f"the nearest is {nearest(section, sections)!r}."
+            )
         if not isinstance(change, dict):
             raise KitError(f"the settings section {section!r} must map names to values, found {change!r}.")
         values[section] = values.get(section, {}) | change

@@ -11,14 +11,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Selection = Literal["most_abnormal", "first", "random"]
+PatchSelection = Literal["most_abnormal", "first", "random"]
 """Which M patches the prior sees: those with the highest abnormal probability, in descending order
 (the paper); the first in raster order, that is the left of the top row (the released code, ledger:
 patch-selection); or M pseudo-random ones (an ablation)."""
 
+Selection = PatchSelection | Literal["global"]
+"""What the prior sees: patches, or the image's global feature (the meta-net of CoCoOp, a baseline)."""
+
 
 def select_patches(
-    patches: Tensor, abnormal: Tensor, count: int, selection: Selection
+    patches: Tensor, abnormal: Tensor, count: int, selection: PatchSelection
 ) -> tuple[Tensor, Tensor]:
     """Choose M patches of each image.
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from fap_lib.errors import KitError
 
 _ADVICE = {
@@ -28,9 +30,12 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full disk or a missing permission under `path` into a `KitError`."""
     try:
         yield
-    except OSError as error:
-        if error.errno in _ADVICE:
-            raise KitError(f"cannot write {path}: {_ADVICE[error.errno]}.") from error
+    except (OSError, SafetensorError) as error:
+        # safetensors has no error number of its own, but quotes the system's.
+        full = f"(os error {errno.ENOSPC})" in str(error)
+        number = error.errno if isinstance(error, OSError) else errno.ENOSPC if full else None
+        if number in _ADVICE:
+            raise KitError(f"cannot write {path}: {_ADVICE[number]}.") from error
         raise
 
 
@@ -153,3 +158,21 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of the file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[int]:
+    """Hold the lock file `path`; the system releases it when the last process that has it open is gone.
+
+    Args:
+        wait: until whoever holds it is done; otherwise that is an error.
+
+    Yields:
+        The open file's descriptor, for child processes that must hold the lock as well.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is False.
+    """
+    with disk_errors(path), open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield file.fileno()

@@ -2,27 +2,46 @@
 
 import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import nbformat
 import papermill
 from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from fap_lib import paths
 from fap_lib.errors import KitError
 from fap_lib.files import disk_errors
 
+FEATURES, TRAIN, EVALUATE = "01_clip_features", "04_train_prompts", "05_evaluate_dataset"
+COMPARE = "06_compare_results"
+
+ATTEMPTS = 2
+START_TIMEOUT = 600
+"""Seconds a kernel may take to start; long, because a busy machine is no fault."""
+
 
 class SocketKernelManager(AsyncKernelManager):
-    """A kernel reached through socket files of its own: no ports to race for, nothing on the network."""
+    """A kernel reached through socket files of its own: no ports to race for, nothing on the network.
+
+    Where the system has no such files it is an ordinary kernel on ports, which two kernels may race for.
+    """
+
+    holds: ClassVar[tuple[int, ...]] = ()
+    """Open files that the kernel keeps open as long as it lives."""
 
     def __init__(self, **options: Any):
         # A short path, because socket paths may not be longer than about a hundred characters.
         self._sockets = tempfile.mkdtemp(prefix="fap-")
-        super().__init__(transport="ipc", ip=f"{self._sockets}/k", **options)
+        unix = {"transport": "ipc", "ip": f"{self._sockets}/k"} if hasattr(socket, "AF_UNIX") else {}
+        super().__init__(**unix, **options)
+
+    async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+        await super().start_kernel(pass_fds=self.holds, **options)
 
     async def cleanup_resources(self, restart: bool = False) -> None:  # type: ignore[override]
         await super().cleanup_resources(restart)
@@ -30,13 +49,18 @@ class SocketKernelManager(AsyncKernelManager):
             shutil.rmtree(self._sockets, ignore_errors=True)
 
 
-def run_notebook(name: str, parameters: dict[str, Any], folder: Path) -> Path:
+def run_notebook(name: str, parameters: dict[str, Any], folder: Path, holds: tuple[int, ...] = ()) -> Path:
     """Run `notebooks/NAME.ipynb` with `parameters`; the executed notebook goes to `folder/NAME.ipynb`.
 
-    It is written cell by cell, so a failed one shows how far it came and its traceback.
+    It is written cell by cell, so a failed one shows how far it came and its traceback. A kernel that dies
+    or does not start gets one more try.
+
+    Args:
+        holds: open files, such as a lock, that the kernel keeps open as long as it lives.
 
     Raises:
-        KitError: unknown notebook or parameter, or the sentence with which a cell refused its input.
+        KitError: unknown notebook or parameter, the sentence with which a cell refused its input, or a
+            kernel that died twice.
     """
     source = paths.NOTEBOOKS / f"{name}.ipynb"
     if not source.is_file():
@@ -50,6 +74,23 @@ def run_notebook(name: str, parameters: dict[str, Any], folder: Path) -> Path:
         )
 
     target = folder / source.name
+    manager = type("Manager", (SocketKernelManager,), {"holds": holds})
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _execute(source, target, parameters, manager)
+            break
+        except (DeadKernelError, RuntimeError) as error:  # jupyter_client raises the latter at the start
+            if attempt == ATTEMPTS:
+                raise KitError(
+                    f"the kernel of {name} died or did not start, {ATTEMPTS} times ({error}); if memory ran "
+                    f"out, lower the batch size or run fewer jobs at once (notebook: {target})."
+                ) from error
+    return target
+
+
+def _execute(
+    source: Path, target: Path, parameters: dict[str, Any], manager: type[AsyncKernelManager]
+) -> None:
     before = os.environ.get("FAP_PROGRESS")
     os.environ["FAP_PROGRESS"] = "0"  # inherited by the kernel
     try:
@@ -61,7 +102,8 @@ def run_notebook(name: str, parameters: dict[str, Any], folder: Path) -> Path:
                 parameters,
                 cwd=str(paths.NOTEBOOKS),
                 progress_bar=False,
-                kernel_manager_class=SocketKernelManager,
+                kernel_manager_class=manager,
+                start_timeout=START_TIMEOUT,
             )
     except PapermillExecutionError as error:
         if error.ename == KitError.__name__:
@@ -72,7 +114,6 @@ def run_notebook(name: str, parameters: dict[str, Any], folder: Path) -> Path:
             del os.environ["FAP_PROGRESS"]
         else:
             os.environ["FAP_PROGRESS"] = before
-    return target
 
 
 def code_cells(notebook: Path) -> list[str]:

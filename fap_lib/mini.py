@@ -5,15 +5,17 @@ It was trained from scratch on images the kit generates (`data_prep/mini`); the 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import open_clip
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from fap_lib.errors import KitError
 from fap_lib.files import atomic
+
+if TYPE_CHECKING:
+    import open_clip  # slow to import, and only needed to build a model
 
 MINI = "mini"
 """The mini CLIP's name as a backbone."""
@@ -43,8 +45,10 @@ TOKENS = "token_embedding.weight"
 ROWS = "token_embedding.rows"
 
 
-def build(vocabulary: int = VOCABULARY) -> open_clip.CLIP:
+def build(vocabulary: int = VOCABULARY) -> "open_clip.CLIP":
     """The mini CLIP's architecture, with weights as the current random state draws them."""
+    import open_clip
+
     return open_clip.CLIP(**CONFIG | {"text_cfg": CONFIG["text_cfg"] | {"vocab_size": vocabulary}})
 
 
@@ -60,7 +64,7 @@ def prompts(mode: str) -> Path:
     return path
 
 
-def load(name: str, weights: Path | None = None) -> open_clip.CLIP:
+def load(name: str, weights: Path | None = None) -> "open_clip.CLIP":
     """The mini CLIP or its twin, on the CPU in float32. Call it under a fixed seed.
 
     Token rows that no caption used are not in the files; they stay as the seed draws them.
@@ -93,7 +97,9 @@ def load(name: str, weights: Path | None = None) -> open_clip.CLIP:
     return clip
 
 
-def save(clip: open_clip.CLIP, rows: list[int], path: Path, recipe: dict[str, str], text_only: bool) -> None:
+def save(
+    clip: "open_clip.CLIP", rows: list[int], path: Path, recipe: dict[str, str], text_only: bool
+) -> None:
     """Write the weights in float16 with only the token rows that were trained.
 
     Args:

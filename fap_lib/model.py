@@ -37,7 +37,7 @@ class Prediction(NamedTuple):
 
     static, adapted: (B, N, C) patch probabilities under the static and the adapted prompts.
     text: (B, C, D) adapted text features, unit length.
-    prior: (B, width), or None without DAP; chosen: (B, M) patch indices, or None.
+    prior: (B, width), or None without DAP; chosen: (B, M) patch indices, or None where no patch is chosen.
     image_logits: (B, C) cosines over the temperature.
     """
 
@@ -96,7 +96,7 @@ class FAPrompt(nn.Module):
         self.settings = settings
         self._towers = (text_tower,)  # a tuple hides the frozen tower from parameters() and state_dict()
         self.prompts = CompoundPrompts(
-            text_tower.embed(f"{settings.object_word}."),
+            text_tower.embed(f"{settings.normal_word} {settings.object_word}.".lstrip()),
             text_tower.embed(f"{settings.abnormal_word} {settings.object_word}.".lstrip()),
             n_prompts=settings.n_prompts,
             normal_tokens=settings.normal_tokens,
@@ -145,9 +145,11 @@ class FAPrompt(nn.Module):
                 raise KitError(
                     f"n_patches is {count}, but an image has {patches.shape[1]} patches; lower n_patches."
                 )
-            selected, chosen = select_patches(
-                patches, static_map[..., 1], count, self.settings.patch_selection
-            )
+            selection = self.settings.patch_selection
+            if selection == "global":
+                selected = image[:, None]
+            else:
+                selected, chosen = select_patches(patches, static_map[..., 1], count, selection)
             prior = self.prior_network(selected)
             text = torch.stack([text[:, 0], prototype(self._adapted(static.prefix, prior))], dim=1)
             adapted_map = self._logits(patches, text, 0).softmax(-1)

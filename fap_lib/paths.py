@@ -6,6 +6,10 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOKS = REPOSITORY / "notebooks"
 LOCK = REPOSITORY / "requirements.lock"
+WORKFLOW = REPOSITORY / "workflow"
+
+PROMPTS = "prompts.safetensors"
+"""Name of the checkpoint in a training's folder."""
 
 
 def home() -> Path:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from fap_lib.files import atomic
@@ -37,6 +38,37 @@ def heat_maps(scores: Scores, index: list[int], sigma: float) -> Figure:
         for axis in row:
             axis.set_axis_off()
     figure.colorbar(shown, ax=axes[:, 2], label="abnormal probability", shrink=0.8)
+    return figure
+
+
+def obtained_and_reported(comparison: pd.DataFrame, method: str) -> Figure:
+    """Obtained means of one method beside reported ones: a panel a metric, a row a dataset, in per cent.
+
+    Args:
+        comparison: as `fap_lib.reported.compare` makes it.
+    """
+    rows = comparison[comparison["method"] == method]
+    metrics = list(dict.fromkeys(zip(rows["level"], rows["metric"], strict=True)))
+    datasets = list(dict.fromkeys(rows["dataset"]))
+    figure, axes = plt.subplots(
+        1,
+        len(metrics),
+        figsize=(9, 1.6 + 0.3 * len(datasets)),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, (level, metric) in zip(axes[0], metrics, strict=True):
+        part = rows[(rows["level"] == level) & (rows["metric"] == metric)]
+        place = part["dataset"].map(datasets.index)
+        axis.barh(place, part["reported"].astype(float), color="0.8", label="reported")
+        for marker, (mode, own) in zip("ox", part.groupby("mode", sort=False), strict=False):
+            axis.plot(own["obtained"], own["dataset"].map(datasets.index), marker, label=f"obtained, {mode}")
+        axis.set(xlim=(0, 100), xlabel="%", title=f"{level} {metric}", yticks=range(len(datasets)))
+        axis.set_yticklabels(datasets)
+    axes[0, 0].invert_yaxis()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 

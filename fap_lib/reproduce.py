@@ -14,12 +14,9 @@ from fap_lib import paths
 from fap_lib.config import load_profile
 from fap_lib.errors import KitError
 from fap_lib.files import write_text
-from fap_lib.headless import run_notebook
+from fap_lib.headless import EVALUATE, FEATURES, TRAIN, run_notebook
 from fap_lib.report import write_report
 from fap_lib.results import table
-from fap_lib.training import PROMPTS
-
-FEATURES, TRAIN, EVALUATE = "01_clip_features", "04_train_prompts", "05_evaluate_dataset"
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def reproduce(
     run_notebook(
         TRAIN, {"data": str(roots[train]), "run": str(folder / "training"), **common}, folder / "training"
     )
-    prompts = str(folder / "training" / PROMPTS)
+    prompts = str(folder / "training" / paths.PROMPTS)
     metrics: list[dict[str, Any]] = []
     label = chosen.label
     for dataset in tests:

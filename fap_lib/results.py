@@ -1,15 +1,20 @@
-"""Results on disk: metrics as JSON and CSV, and a score for every image."""
+"""Results on disk: of one run (metrics as JSON and CSV, a score for every image), and of a grid of runs."""
 
 import csv
 import io
 from pathlib import Path
 from typing import Any
 
-from fap_lib.files import write_json, write_text
+import pandas as pd
+
+from fap_lib.files import read_json, write_json, write_text
+from fap_lib.jobs import DONE, PLAN, is_done
+from fap_lib.runs import FILE
 from fap_lib.scoring import MEAN, Scores
 
 METRICS = "metrics"
 SCORES = "scores.csv"
+_CELL = ["method", "title", "group", "mode", "source", "dataset", "category", "level", "metric", "definition"]
 
 
 def write_metrics(folder: Path, rows: list[dict[str, Any]], label: str) -> None:
@@ -59,3 +64,76 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for row in rows
         if row["category"] == MEAN
     ]
+
+
+def gather(folder: Path) -> pd.DataFrame:
+    """All metrics of a grid's finished evaluations, one row a value.
+
+    Columns: method, title, group, mode, source (what the prompts were learned on), dataset, category, level,
+    metric, definition, value in [0, 1] or missing, error (its bound), reason, images, seed, run and training
+    (folders of the runs that made it), backbone, trained, image_size, reported, unlike.
+    """
+    rows: list[dict[str, Any]] = []
+    for facts in read_json(folder / PLAN, "plan of a grid")["jobs"]["results"]["facts"]["rows"]:
+        place = folder / facts["run"]
+        if is_done(folder, facts["run"]):
+            made = read_json(place / FILE, "run manifest")
+            how = {
+                "backbone": made["weights"]["backbone"],
+                "trained": made["weights"]["trained"],
+                "image_size": made["settings"]["features"]["image_size"],
+            }
+            metrics = read_json(place / f"{METRICS}.json", "metrics")["metrics"]
+            rows += [{**facts, **how, **row, "dataset": facts["dataset"]} for row in metrics]
+    table = pd.DataFrame(rows)
+    return table.astype({"value": float, "seed": "Int64"}) if len(table) else table
+
+
+def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation (n - 1; missing for one seed) over seeds of gathered results.
+
+    Undefined where one of the values is. `run` lists the runs behind each row.
+    """
+    groups = table.groupby(_CELL, dropna=False, sort=False)
+    kept = ["images", "reason", "backbone", "trained", "image_size", "reported", "unlike"]
+    summary = groups[kept].first()
+    summary["mean"] = groups["value"].agg(lambda values: values.mean(skipna=False))
+    summary["std"] = groups["value"].std(ddof=1)
+    summary["seeds"] = groups["value"].size()
+    summary["run"] = groups["run"].agg("; ".join)
+    summary = summary.reset_index()
+    return summary.astype(object).where(summary.notna(), None).astype({"mean": float, "std": float})
+
+
+def costs(folder: Path) -> pd.DataFrame:
+    """What a grid's finished jobs took, by kind and method, and in all.
+
+    Columns: jobs, seconds (of all jobs, kernels' start included; jobs side by side count fully), and the
+    largest memory of one job in MiB, on the CPU and on the GPU.
+    """
+    rows = []
+    for name, job in read_json(folder / PLAN, "plan of a grid")["jobs"].items():
+        if job["kind"] != "results" and is_done(folder, name):
+            made = read_json(folder / name / FILE, "run manifest")
+            rows.append(
+                {
+                    "kind": job["kind"],
+                    "what": job["facts"]["what"],
+                    "jobs": 1,
+                    "seconds": read_json(folder / name / DONE, "mark of a finished job")["seconds"],
+                    "peak_memory_mb": made["peak_memory_mb"],
+                    "peak_gpu_memory_mb": made["peak_gpu_memory_mb"] or 0,
+                }
+            )
+    table = pd.DataFrame(rows)
+    together = {"jobs": "sum", "seconds": "sum", "peak_memory_mb": "max", "peak_gpu_memory_mb": "max"}
+    parts = table.groupby(["kind", "what"], sort=False).agg(together).reset_index()
+    total = table.agg(together).to_dict()
+    everything = pd.concat([parts, pd.DataFrame([{"kind": "all", "what": "", **total}])], ignore_index=True)
+    return everything.round(1).astype({name: int for name in together if name != "seconds"})
+
+
+def unfinished(folder: Path) -> list[str]:
+    """Evaluations of a grid's plan that are not there."""
+    jobs = read_json(folder / PLAN, "plan of a grid")["jobs"]
+    return [name for name, job in jobs.items() if job["kind"] == "evaluation" and not is_done(folder, name)]

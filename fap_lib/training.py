@@ -28,10 +28,10 @@ from fap_lib.files import atomic, disk_errors
 from fap_lib.losses import image_cross_entropy, image_focal_loss, map_loss
 from fap_lib.maps import pixel_maps
 from fap_lib.model import FAPrompt, Prediction, StaticText
+from fap_lib.paths import PROMPTS
 from fap_lib.progress import bar
 
 LOG = "training.jsonl"
-PROMPTS = "prompts.safetensors"
 STATE = "state.safetensors"
 
 

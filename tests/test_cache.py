@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import toy
 from PIL import Image
 
 from fap_lib import cache as cache_module
 from fap_lib import paths
-from fap_lib.cache import COMPLETE, features
+from fap_lib.cache import COMPLETE, features, gather, part
 from fap_lib.errors import KitError
 from fap_lib.images import load_mask
 
@@ -199,3 +200,44 @@ def test_a_disk_without_room_is_said_before_the_work(dataset, backbone, small, m
     with pytest.raises(KitError, match="GB are free; free some space"):
         features(dataset, "test", backbone, small)
     assert counted == []
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_shards_joined_are_the_whole_bit_for_bit(tmp_path, backbone, small, monkeypatch, count):
+    manifest = toy.write(tmp_path / "toy-aux", "toy-aux", each=6)
+    whole = features(manifest, "test", backbone, small)
+    image, patches, masks = whole.image.copy(), whole.patches.copy(), whole.masks(np.arange(24))
+
+    monkeypatch.setenv("FAP_HOME", str(tmp_path / "elsewhere"))
+    sizes = [
+        len(features(part(manifest, "test", number, count), "test", backbone, small))
+        for number in range(count)
+    ]
+    assert sum(sizes) == 24
+    assert all(size % 8 == 0 for size in sizes)
+    monkeypatch.setattr("fap_lib.cache.encode", None)  # joining encodes nothing
+    joined = gather(manifest, "test", backbone, small, count)
+    assert joined.digest == whole.digest
+    assert np.array_equal(joined.image, image)
+    assert np.array_equal(joined.patches, patches)
+    assert torch.equal(joined.masks(np.arange(24)), masks)
+    folders = [path.name for path in (tmp_path / "elsewhere" / "cache").iterdir()]
+    assert folders == [whole.digest], "the shards' own caches are gone"
+
+
+def test_a_lost_or_damaged_shard_is_made_again(tmp_path, backbone, small, monkeypatch):
+    manifest = toy.write(tmp_path / "toy-aux", "toy-aux", each=6)
+    patches = features(manifest, "test", backbone, small).patches.copy()
+    monkeypatch.setenv("FAP_HOME", str(tmp_path / "elsewhere"))
+    folder = paths.cache()
+    features(part(manifest, "test", 1, 3), "test", backbone, small)
+    (shard,) = folder.iterdir()
+    rows = np.load(shard / "patches.npy", mmap_mode="r+")
+    rows[2] += 1
+    rows.flush()
+    assert np.array_equal(gather(manifest, "test", backbone, small, 3).patches, patches)
+
+
+def test_more_shards_than_batches_are_refused(dataset):
+    with pytest.raises(KitError, match="is 2 batches of 8; it cannot be cut into 3 shards"):
+        part(dataset, "test", 0, 3)
