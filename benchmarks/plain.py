@@ -22,13 +22,14 @@ from fap_lib.model import FAPrompt
 CONTEXT = 77
 
 
-def attention(block, x: Tensor, mask: Tensor | None = None, values_only: bool = False) -> Tensor:
-    """Self-attention of (B, L, width), the matrix of weights written out."""
-    heads = block.attn.num_heads
+def project(block, x: Tensor) -> Tensor:
+    """Queries, keys and values of (B, L, width) in one projection: (3, B, heads, L, width / heads)."""
     qkv = F.linear(x, block.attn.in_proj_weight, block.attn.in_proj_bias)
-    q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-    if values_only:
-        q = k = v
+    return qkv.unflatten(-1, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+
+
+def attend(block, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention with the matrix of weights written out."""
     weights = (q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5
     if mask is not None:
         weights = weights + mask
@@ -48,10 +49,10 @@ def encode_image(clip: open_clip.CLIP, pixels: Tensor, vv_blocks: int) -> tuple[
     for index, block in enumerate(blocks):
         if index == len(blocks) - vv_blocks:
             dense = x
-        normed = block.ln_1(x)
+        q, k, v = project(block, block.ln_1(x))
         if index >= len(blocks) - vv_blocks:
-            dense = dense + attention(block, normed, values_only=True)
-        x = x + attention(block, normed)
+            dense = dense + attend(block, v, v, v)
+        x = x + attend(block, q, k, v)
         x = x + block.mlp(block.ln_2(x))
     return x[:, 0] @ visual.proj, visual.ln_post(dense) @ visual.proj
 
@@ -63,7 +64,7 @@ def encode_prompts(clip: open_clip.CLIP, tokens: Tensor, deep: Tensor, end: int)
         if 1 <= index <= len(deep):
             own = deep[index - 1].expand(len(x), -1, -1)
             x = torch.cat([x[:, :1], own, x[:, 1 + own.shape[1] :]], dim=1)
-        x = x + attention(block, block.ln_1(x), clip.attn_mask)
+        x = x + attend(block, *project(block, block.ln_1(x)), clip.attn_mask)
         x = x + block.mlp(block.ln_2(x))
     return clip.ln_final(x)[:, end] @ clip.text_projection
 
