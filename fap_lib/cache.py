@@ -119,7 +119,7 @@ def features(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
-            store = _Store(folder, len(records), tower.grid**2, backbone.patch_width, settings.image_size)
+            store = Store(folder, len(records), tower.grid**2, backbone.patch_width, settings.image_size)
             stamps = [_stamp(manifest, record) for record in records]
             stale = store.stale(stamps)
             if len(stale):
@@ -131,7 +131,7 @@ def features(
     return FeatureCache(folder, manifest, split, settings.image_size)
 
 
-class _Store:
+class Store:
     """The files of a cache, written row by row with plain writes (a full disk is then an error; through
     a memory map it would kill the process)."""
 
@@ -256,7 +256,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _fill(
-    store: _Store,
+    store: Store,
     manifest: Manifest,
     records: list[Record],
     stamps: list[Stamp],
