@@ -9,14 +9,14 @@ UV_VERSION := 0.13.9
 # The lock as it is, or without the packages that only a GPU needs.
 LOCK := $(if $(filter cpu,$(TORCH_BACKEND)),grep -vE '^(nvidia-|cuda-|triton)' requirements.lock,cat requirements.lock)
 
-PROFILE ?= tiny
+PROFILE ?= mini
 DATA ?=
 TRAIN ?=
 TEST ?=
 SETTINGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint reproduce parity lock clean
+.PHONY: help setup demo test lint reproduce parity bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ reproduce: $(VENV)/.ready ## train on one dataset, test on others: DATA=folder T
 
 parity: $(VENV)/.ready ## compare the kit with the official code's outputs: FILE=outputs.npz
 	$(RUN) -m fap_lib.parity $(or $(FILE),tests/golden/tiny.npz)
+
+bench: $(VENV)/.ready ## time the kit against the official order of computation: PROFILE=mini, paper or gpu
+	$(RUN) -m benchmarks.bench --profile "$(PROFILE)"
 
 lock: $(VENV)/.ready ## rewrite requirements.lock from pyproject.toml
 	$(RUN) -m uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 \

@@ -1,12 +1,13 @@
 """The GPU's table: encoding, training, scoring, and an estimate of the whole paper from these parts.
 
-`make bench PROFILE=gpu` on a machine with a GPU measures all of it, with random weights of the true shape and
-features of the true sizes. Without a GPU the same code runs at small size on the CPU, to show that it works; its
-figures then mean nothing, and the table says "not yet measured".
+`make bench PROFILE=gpu` on a machine with a GPU measures all of it, with random weights of the true shape
+and features of the true sizes. Without a GPU the same code runs at small size on the CPU, to show that it
+works; its figures then mean nothing, and the table says "not yet measured".
 """
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,11 @@ class Scale:
     cached: int
     epochs: int
     matrix: int
+    pictures: int
 
 
-TRUE = Scale("ViT-L-14-336-quickgelu", 518, 19, 8, (8, 16, 32, 64), TRAINING_IMAGES[0], 15, 8192)
-SMALL = Scale(TINY, 98, 2, 2, (2, 4), 16, 1, 256)
+TRUE = Scale("ViT-L-14-336-quickgelu", 518, 19, 8, (8, 16, 32, 64), TRAINING_IMAGES[0], 15, 8192, 64)
+SMALL = Scale(TINY, 98, 2, 2, (1, 2, 3, 4), 16, 1, 256, 1)
 
 TARGETS = {
     "encoding, bfloat16": (325.0, "images/s"),
@@ -67,8 +69,15 @@ def run(folder: Path) -> dict[str, Any]:
     about = machine()
     if device != "cuda":
         print("No GPU here: this was a trial at small size on the CPU, and none of its figures is a result.")
-        about, found = {"gpu": None}, dict.fromkeys(found)
+        about, found = {"gpu": None}, dict.fromkeys(map(_at_true_size, found))
     return {"about": about, "scale": asdict(TRUE), "figures": found, "targets": TARGETS}
+
+
+def _at_true_size(name: str) -> str:
+    """A figure's name with the batch size it has on a GPU."""
+    for small, true in zip(SMALL.batches, TRUE.batches, strict=True):
+        name = name.replace(f"batch {small},", f"batch {true},")
+    return name
 
 
 def measured(scale: Scale, device: str, folder: Path) -> dict[str, Any]:
@@ -84,7 +93,7 @@ def measured(scale: Scale, device: str, folder: Path) -> dict[str, Any]:
     found |= trained(scale, backbone, model, device, folder)
     found |= encoded(scale, backbone.to(device, "bfloat16"), device)
 
-    decoding = rows.decoding(folder, scale.image_size)
+    decoding = rows.decoding(folder, scale.image_size, scale.pictures)
     kit = decoding.ways["kit, worker processes"].run
     found["decoding and resizing, images/s"] = (decoding.images or 0) / seconds(kit, "cpu", 3)
     return found | {"the whole paper, estimated": estimate(found)}
@@ -133,16 +142,18 @@ def variants(
         compiled = torch.compile(lambda pixels: tower(pixels).tokens, mode=mode)
         yield name, lambda images, run=compiled: run(backbone.normalise(images))
 
-    halves = [torch.cuda.Stream() for _ in range(2)] if device == "cuda" else []
+    gpu = device == "cuda"
+    streams = [torch.cuda.stream(torch.cuda.Stream()) if gpu else nullcontext() for _ in range(2)]
 
     def overlapped(images: np.ndarray) -> Tensor:
-        """Halves of the batch, the second one copied from pinned memory while the first is encoded."""
+        """Halves of the batch; the second is copied from pinned memory while the first is encoded."""
         parts = []
-        for stream, half in zip(halves, np.array_split(images, 2), strict=True):
-            with torch.cuda.stream(stream):
-                copied = torch.from_numpy(half).pin_memory().to(device, non_blocking=True)
-                parts.append(tower(backbone.normalise(copied)).tokens)
-        torch.cuda.synchronize()
+        for stream, half in zip(streams, np.array_split(images, 2), strict=True):
+            with stream:
+                host = torch.from_numpy(half)
+                pixels = host.pin_memory().to(device, non_blocking=True) if gpu else host
+                parts.append(tower(backbone.normalise(pixels)).tokens)
+        synchronise(device)
         return torch.cat(parts)
 
     yield "pinned copies beside the work", overlapped

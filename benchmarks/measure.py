@@ -1,5 +1,7 @@
 """What the benchmark measures with: time in turns, peak memory, counted work, the ceiling of the machine."""
 
+import ctypes
+import gc
 import os
 import platform
 import statistics
@@ -46,11 +48,11 @@ class Case:
     megabytes: float | None = None
 
 
-def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
+def measure(case: Case, seconds: float, least: int = 3) -> list[dict[str, Any]]:
     """Time all ways in turns, so that a busy moment of the machine hits all; one result a way.
 
-    The matrix product that stands for the ceiling takes its turn too. There are 3 to 15 turns: as many as
-    fit into `seconds`.
+    The matrix product that stands for the ceiling takes its turn too. There are `least` to 15 turns: as many
+    as fit into `seconds`.
 
     Raises:
         AssertionError: a way's values differ by more than its limit.
@@ -63,7 +65,7 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
         way.run()  # warm: the kit's ways keep small matrices and open files
     start = time.perf_counter()
     for turn in range(15):
-        if turn >= 3 and time.perf_counter() - start > seconds:
+        if turn >= least and time.perf_counter() - start > seconds:
             break
         for precision in precisions:
             rates[precision].append(matmul_rate(precision))
@@ -161,7 +163,9 @@ TRACE_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_"
 
 
 def reset_peak() -> int:
-    """Forget the process's peak memory so far; returns its present memory in bytes (Linux)."""
+    """Forget the process's peak memory so far; returns its present memory in bytes (Linux with glibc)."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     return _status("VmRSS")

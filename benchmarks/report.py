@@ -1,4 +1,4 @@
-"""From measured figures to tables: `python -m benchmarks.report` writes all Markdown again from the JSON files.
+"""From measured figures to tables: `python -m benchmarks.report` writes all Markdown from the JSON files.
 
 A page takes a table where it has the lines `<!-- PROFILE TABLE -->` and `<!-- end -->`; what stands between
 them is replaced.
@@ -52,18 +52,19 @@ def about(results: dict[str, Any]) -> str:
     facts = results["about"]
     text = (
         f"{facts['backbone']} ({facts['weights']} weights) at {facts['image_size']} px; {facts['cpu']}, "
-        f"{facts['threads']} threads, float32 unless a row says otherwise; torch {facts['torch']}. Medians of 3 to "
-        f"15 turns, all ways of a row in turns; the whole run took {facts['seconds'] / 60:.0f} minutes. "
+        f"{facts['threads']} threads; torch {facts['torch']}; float32 unless a row says otherwise. Medians "
+        f"of 3 to 15 turns, all ways of a row in turns. The run took {facts['seconds'] / 60:.1f} minutes. "
     )
     if facts["load_before"] >= 0.5:
-        text += f"The machine had other work (load {facts['load_before']} before the start): take ratios, not times. "
+        load = facts["load_before"]
+        text += f"The machine had other work (load {load} before the start): take ratios, not times. "
     return text + "Generated images and random features: no figure here says how good the method is."
 
 
 def rows(results: dict[str, Any]) -> str:
     """The main table: each way against the first of its case."""
     lines = [
-        "| | official order | kit | ratio | target | of the ceiling | GFLOP | peak memory, MB | difference |",
+        "| | official order | this way | ratio | target | of ceiling | GFLOP | peak, MB | difference |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for first, row in against_first(results["rows"]):
@@ -139,9 +140,8 @@ def memory(results: dict[str, Any]) -> str:
             " → ".join(f"{v:,.0f}" for v in row[k]) for k in ("images", "cache_mb", "peak_mb")
         )
         met = "met" if row["growth"] < row["limit"] else "**missed**"
-        lines.append(
-            f"| {row['job']} | {images} | {cache} | {peak} | {row['growth']:+.1%} (below {row['limit']:.0%}: {met}) |"
-        )
+        growth = f"{row['growth']:+.1%} (below {row['limit']:.0%}: {met})"
+        lines.append(f"| {row['job']} | {images} | {cache} | {peak} | {growth} |")
     return "\n".join(lines)
 
 

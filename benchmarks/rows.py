@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import os
 import shutil
 import zlib
@@ -39,9 +40,10 @@ BATCH = 8
 class Sizes:
     """How much of everything a profile measures.
 
-    encoded, adapted: images a call in the rows of the towers; each: normal and anomalous images a category
-    of the generated datasets, for an epoch and for the whole path; maps: for the slow official AUPRO and
-    for the other metrics.
+    encoded, adapted: images a call in the rows of the towers.
+    epoch_each, dataset_each: normal and anomalous images a category of the generated datasets.
+    aupro_maps, maps: for the slow official AUPRO, and for the other metrics.
+    pictures: image files to decode, times six. megabytes: of cached features.
     """
 
     encoded: int
@@ -50,9 +52,15 @@ class Sizes:
     dataset_each: int
     aupro_maps: int
     maps: int
+    pictures: int = 8
+    megabytes: int = 64
 
 
-SIZES = {"mini": Sizes(8, 8, 8, 4, 16, 200), "paper": Sizes(1, 2, 2, 1, 16, 64)}
+SIZES = {
+    "tiny": Sizes(2, 2, 2, 1, 4, 8, pictures=1, megabytes=1),  # for the tests
+    "mini": Sizes(8, 8, 8, 4, 16, 200),
+    "paper": Sizes(1, 2, 2, 1, 16, 64),
+}
 
 
 class Subject:
@@ -67,7 +75,6 @@ class Subject:
         self.backbone = backbone_of(self.features.backbone)
         self.visual, self.clip = self.backbone.visual, self.backbone.clip
         self.model = FAPrompt(self.backbone.text_tower, self.profile.model, self.backbone.patch_width)
-        self.start = copy.deepcopy(self.model.state_dict())
         self.size, self.vv = self.features.image_size, self.features.vv_blocks
         self.tower = self.backbone.image_tower(self.size, self.vv)
         self.low = ImageTower(copy.deepcopy(self.visual).to(torch.bfloat16), self.size, self.vv)
@@ -102,7 +109,7 @@ def cases(subject: Subject) -> Iterator[Case]:
     yield from cache(subject)
     yield from metrics(subject)
     yield smoothing(subject)
-    yield decoding(subject.folder, subject.size)
+    yield decoding(subject.folder, subject.size, subject.sizes.pictures)
     yield whole_dataset(subject)
 
 
@@ -236,7 +243,6 @@ def training_step(subject: Subject) -> Case:
     )
     batch = subject.backbone.normalise(np.stack(pixels))
     mask, label = torch.from_numpy(np.stack(masks)).float(), torch.tensor(cached.labels)
-    subject.model.load_state_dict(subject.start)
     optimiser = torch.optim.Adam(subject.model.parameters(), lr=0.0)
 
     def backward(loss: Tensor) -> Values:
@@ -275,17 +281,17 @@ def one_epoch(subject: Subject) -> Case:
     manifest = subject.dataset("toy-aux", subject.sizes.epoch_each)
     cached = features(manifest, "test", subject.backbone, subject.features)
     settings = subject.profile.training.model_copy(update={"epochs": 1})
+    start = copy.deepcopy(subject.model.state_dict())
 
     def official() -> Values:
-        subject.model.load_state_dict(subject.start)
-        return [
-            np.array(plain.train_epoch(subject.backbone, subject.model, manifest, subject.features, settings))
-        ]
+        totals = plain.train_epoch(subject.backbone, subject.model, manifest, subject.features, settings)
+        subject.model.load_state_dict(start)
+        return [np.array(totals)]
 
     def kit() -> Values:
-        subject.model.load_state_dict(subject.start)
         folder = subject.folder / "epoch"
         training.train(subject.model, subject.backbone, cached, subject.features, settings, folder)
+        subject.model.load_state_dict(start)
         lines = (folder / training.LOG).read_text().splitlines()
         return [np.array([json.loads(line)["total"] for line in lines])]
 
@@ -297,9 +303,9 @@ def cache(subject: Subject) -> Iterator[Case]:
     """Features on disk, against one float32 file an image as torch saves it, and against bare bytes."""
     manifest = subject.dataset("toy-aux", subject.sizes.epoch_each)
     made = features(manifest, "test", subject.backbone, subject.features)
-    repeats = -(-32 // len(made))  # enough bytes to measure
     bits = np.packbits(made.masks(np.arange(len(made))).flatten(1).numpy(), axis=1)
     once = {"image": np.asarray(made.image), "patches": np.asarray(made.patches), "masks": bits}
+    repeats = math.ceil(1e6 * subject.sizes.megabytes / sum(array.nbytes for array in once.values()))
     arrays = {name: np.concatenate([array] * repeats) for name, array in once.items()}
     count = len(arrays["image"])
     loose, bare, rows = (subject.folder / each for each in ("loose", "bare.bin", "rows"))
@@ -341,13 +347,13 @@ def cache(subject: Subject) -> Iterator[Case]:
     title = f"{_count(count, 'image')}, {megabytes:.0f} MB"
     writes = {
         "a file an image": write_loose,
-        "kit (and on the disk for good)": write_kit,
-        "bare bytes": write_bare,
+        "kit, with fsync": write_kit,
+        "for comparison, bare bytes with fsync": write_bare,
     }
     reads = {
         "a file an image": partial(plain.load_features, loose, count),
         "kit": read_kit,
-        "bare bytes": read_bare,
+        "for comparison, bare bytes": read_bare,
     }
     for verb, ways in (("write", writes), ("read", reads)):
         yield Case(
@@ -407,7 +413,7 @@ def smoothing(subject: Subject) -> Case:
     )
 
 
-def decoding(folder: Path, size: int) -> Case:
+def decoding(folder: Path, size: int, times: int) -> Case:
     """Images of the sizes of MVTec AD's (PNG) and VisA's (JPEG), decoded and resized."""
     folder = folder / "pictures"
     folder.mkdir(exist_ok=True)
@@ -419,9 +425,10 @@ def decoding(folder: Path, size: int) -> Case:
         grain = random.integers(0, 8, picture.shape, dtype=np.uint8)
         names.append(f"{index}.{suffix}")
         Image.fromarray(np.minimum(picture, 247) + grain).save(folder / names[-1])
-    records = [Record(name, None, "picture", "good", 0) for name in names * 8]
+    records = [Record(name, None, "picture", "good", 0) for name in names * times]
     manifest = Manifest(folder, "pictures", "nonzero", {"test": records})
-    chunks = [list(range(start, start + BATCH)) for start in range(0, len(records), BATCH)]
+    order = list(range(len(records)))
+    chunks = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
 
     def check(pixels: np.ndarray) -> float:
         return float(zlib.crc32(pixels.data))
@@ -440,7 +447,11 @@ def decoding(folder: Path, size: int) -> Case:
         pairs = decoded(manifest, records, size, chunks)
         return [check(pixels) for chunk in pairs for pixels, _ in chunk]
 
-    ways = {"one process": Way(official), "threads": Way(threads), "kit, worker processes": Way(kit)}
+    ways = {
+        "one process": Way(official),
+        "for comparison, threads": Way(threads),
+        "kit, worker processes": Way(kit),
+    }
     return Case(f"decode and resize to {size} px, {len(records)} images", ways, images=len(records))
 
 
@@ -448,7 +459,6 @@ def whole_dataset(subject: Subject) -> Case:
     """From image files to metrics. Compared: image scores, and the means of the pixel metrics."""
     manifest = subject.dataset("toy-test", subject.sizes.dataset_each)
     settings = subject.profile.scoring
-    subject.model.load_state_dict(subject.start)
     names = ("auroc", "ap", "f1_max", "aupro_official")
 
     def official() -> Values:

@@ -130,6 +130,8 @@ def _divisions(negative: Tensor, positive: Tensor) -> Tensor:
     precision inside the bin, times its anomalous pixels. Divisions in proportion to the square root of
     an error make its sum least; each of the two gets half of them.
     """
+    used = (negative + positive).nonzero().squeeze(1)
+    negative, positive = negative[used], positive[used]
     above_n, above_p = (count.flip(0).cumsum(0).flip(0) for count in (negative, positive))
     ranked = (above_n + above_p).clamp(min=1)
     product = negative * positive
@@ -138,7 +140,9 @@ def _divisions(negative: Tensor, positive: Tensor) -> Tensor:
     for error in (product, change):
         root = error.sqrt()
         wanted += root * (_FINE_TOTAL / 2 / root.sum().clamp(min=1e-300))
-    return wanted.ceil().clamp(1, _FINEST).to(torch.int32)
+    divisions = torch.zeros(_COARSE, dtype=torch.int32)  # none for bins without pixels
+    divisions[used] = wanted.ceil().clamp(1, _FINEST).to(torch.int32)
+    return divisions
 
 
 def official_thresholds(low: np.float32, high: np.float32) -> np.ndarray:
@@ -170,7 +174,8 @@ class _Fine:
 
         self.constant = bool(coarse.low == coarse.high)
         self.thresholds = torch.from_numpy(official_thresholds(coarse.low, coarse.high))
-        self.threshold_bins = self._bins(_keys(self.thresholds)).long()
+        # A threshold in an empty coarse bin is given the next fine bin, whose pixels all exceed it.
+        self.threshold_bins = self._bins(_keys(self.thresholds)).long().clamp(max=self.count - 1)
         self.near = torch.zeros(self.count, dtype=torch.bool)  # bins that hold a threshold
         self.near[self.threshold_bins] = True
         self.exceeded = torch.zeros(len(self.thresholds) + 1, dtype=torch.int64)
