@@ -41,7 +41,9 @@ def run(profile: str, folder: Path) -> dict[str, Any]:
     seconds = SECONDS[profile]
     rows = [row for case in cases(subject) for row in announce(measure(case, seconds))]
     if profile != "paper":
-        rows = [row | {"target": None} for row in rows]  # the targets are meant for the paper's size
+        rows = [
+            row | {"target": None, "share_target": None} for row in rows
+        ]  # the targets are meant for the paper's size
     steps = announce(measure(story(subject), seconds))
     results = {
         "about": about,

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+
 Values = Sequence[Tensor | np.ndarray | float]
 
 
@@ -25,13 +27,16 @@ class Way:
     run: does it, and returns the values to compare.
     limit: how far these may be from the first way's: norm of the difference over the norm, the largest of
         all values.
-    target: how many times as fast as the first way it should be; None without a target.
+    target: how many times as fast as the first way it should be. share: how much of the ceiling it should
+        reach. why: what stands in the way, for a target that is missed.
     precision: whose matrix-multiply ceiling counts.
     """
 
     run: Callable[[], Values]
     limit: float = 0.0
     target: float | None = None
+    share: float | None = None
+    why: str = ""
     precision: str = "float32"
 
 
@@ -92,6 +97,8 @@ def measure(case: Case, seconds: float, least: int = 3) -> list[dict[str, Any]]:
                 "turns": len(times[name]),
                 "ratio": statistics.median(times[first]) / median,
                 "target": way.target,
+                "share_target": way.share,
+                "why": way.why,
                 "difference": difference,
                 "limit": way.limit,
                 "precision": way.precision,
@@ -106,7 +113,7 @@ def relative(found: Any, expected: Any) -> float:
     found, expected = (
         np.ravel(torch.as_tensor(each).detach().double().numpy()) for each in (found, expected)
     )
-    return float(np.linalg.norm(found - expected) / max(np.linalg.norm(expected), 1e-30))
+    return float(np.linalg.norm(found - expected) / max(np.linalg.norm(expected), 1e-9))
 
 
 def matmul_rate(precision: str, device: str = "cpu", side: int = 2048) -> float:
@@ -196,4 +203,5 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
         "load_before": round(os.getloadavg()[0], 1),
+        "gflops": {name: max(matmul_rate(name) for _ in range(3)) / 1e9 for name in PRECISIONS},
     }

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import toy
+from benchmarks import data
 from data_prep.mini import benchmark
 from fap_lib import mini, parity, paths
 from fap_lib.cache import features
 from fap_lib.clip import Backbone, load_backbone
 from fap_lib.config import FeatureSettings, Precision, ScoreSettings, load_profile
-from fap_lib.manifest import Manifest
 from fap_lib.model import FAPrompt
 from fap_lib.scoring import MEAN, evaluate, score
 
@@ -61,8 +60,8 @@ def subjects(folder: Path) -> Iterator[tuple]:
         return backbone, parity.build_model(backbone, config, "paper")
 
     settings = FeatureSettings(backbone="parity", image_size=config["size"], vv_blocks=config["dpam"] - 1)
-    manifest: Manifest = toy.write(folder / "precision", "toy-test", each=50)
-    yield "golden size, random weights, generated textures", golden, manifest, settings, ScoreSettings()
+    manifest = data.write(folder / "precision", each=50)
+    yield "golden size, random weights, generated images", golden, manifest, settings, ScoreSettings()
 
     weights = mini.WEIGHTS / "prompts-paper.safetensors"
     if weights.is_file():

@@ -116,6 +116,8 @@ def row(way: str, **changes) -> dict:
         "megabytes": None,
         "ratio": 1.0,
         "target": None,
+        "share_target": None,
+        "why": "",
         "difference": 0.0,
         "gflop": 100.0,
         "peak_mb": 7.0,
@@ -129,13 +131,13 @@ def test_the_table_says_what_was_met_and_missed():
         "rows": [
             row("official order"),
             row("good", seconds=0.5, ratio=4.0, target=3, gflop=40.0),
-            row("bad", ratio=1.2, target=3, images=10),
+            row("bad", ratio=1.2, target=3, images=10, why="it cannot", share_target=0.6),
         ]
     }
     lines = report.rows(results).splitlines()
     assert len(lines) == 4
     assert "| c: good | 2 s | 500 ms | **4.0** | ≥ 3, met | 50% → 80% | 100 → 40 | 7 → 7 |" in lines[2]
-    assert "≥ 3, **missed**" in lines[3]
+    assert "≥ 3, **missed**: it cannot | 50% → 50% (≥ 60%, **missed**) |" in lines[3]
     assert "2 s (5 images/s)" in lines[3]
 
 
