@@ -53,8 +53,8 @@ def about(results: dict[str, Any]) -> str:
     text = (
         f"{facts['backbone']} ({facts['weights']} weights) at {facts['image_size']} px; {facts['cpu']}, "
         f"{facts['threads']} of {facts['cores']} cores; torch {facts['torch']}; float32 unless a row says "
-        "otherwise. Medians of 3 to 15 turns (a single one where it takes minutes), all ways of a row in turns. The run "
-        f"took {facts['seconds'] / 60:.0f} minutes. "
+        "otherwise. Medians of 3 to 15 turns (a single one where it takes minutes), all ways of a row in "
+        f"turns. The run took {facts['seconds'] / 60:.0f} minutes. "
     )
     if facts["load_before"] >= 0.5:
         load = facts["load_before"]
