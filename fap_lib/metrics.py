@@ -174,7 +174,8 @@ class _Fine:
 
         self.constant = bool(coarse.low == coarse.high)
         self.thresholds = torch.from_numpy(official_thresholds(coarse.low, coarse.high))
-        # A threshold in an empty coarse bin is given the next fine bin, whose pixels all exceed it.
+        # A threshold in an empty coarse bin is given the next fine bin; one above all pixels (by rounding
+        # there can be one) the last.
         self.threshold_bins = self._bins(_keys(self.thresholds)).long().clamp(max=self.count - 1)
         self.near = torch.zeros(self.count, dtype=torch.bool)  # bins that hold a threshold
         self.near[self.threshold_bins] = True

@@ -17,7 +17,7 @@ from fap_lib.config import ModelSettings, ScoreSettings, TrainSettings
 from fap_lib.errors import KitError
 from fap_lib.images import load_image
 from fap_lib.maps import pixel_maps
-from fap_lib.metrics import pixel_metrics
+from fap_lib.metrics import official_thresholds, pixel_metrics
 from fap_lib.model import FAPrompt
 from fap_lib.scoring import score
 from fap_lib.training import losses
@@ -105,11 +105,14 @@ def test_training_loss_and_gradients(backbone, model):
 
 @pytest.mark.parametrize("low", [0.0, 0.5, -3.0])
 def test_metrics(low):
-    """Two passes over bins, and a search for the threshold only where a bin holds one."""
+    """Two passes over bins, and a search for the threshold only where a bin holds one. With a narrow range
+    far from zero, one of the official thresholds lies above all scores."""
     random = np.random.default_rng(0)
     masks = np.zeros((4, 40, 40), dtype=bool)
     masks[1:, 5:15, 5:15] = masks[2:, 20:22, 30:39] = True
     maps = (low + 1e-3 * (random.random(masks.shape) + masks * random.random(masks.shape))).astype(np.float32)
+    if low == -3.0:
+        assert official_thresholds(maps.min(), maps.max())[-1] > maps.max()
     parts = [torch.from_numpy(each).split(3) for each in (maps, masks)]
     found = {metric.name: metric for metric in pixel_metrics(lambda: zip(*parts, strict=True))}
     assert found["aupro_official"].value == pytest.approx(plain.aupro(masks, maps), abs=1e-12)
