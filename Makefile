@@ -20,7 +20,7 @@ CORES ?=
 SNAKEMAKE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint reproduce paper workflow parity lock clean
+.PHONY: help setup demo test lint reproduce paper workflow parity bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ $(WORKFLOW)/.ready: workflow/requirements.lock | $(VENV)/.ready
 
 parity: $(VENV)/.ready ## compare the kit with the official code's outputs: FILE=outputs.npz
 	$(RUN) -m fap_lib.parity $(or $(FILE),tests/golden/tiny.npz)
+
+bench: $(VENV)/.ready ## time the kit against the official order of computation: PROFILE=mini, paper or gpu
+	$(RUN) -m benchmarks.bench --profile "$(PROFILE)"
 
 lock: $(VENV)/.ready ## rewrite both locks from pyproject.toml
 	$(RUN) -m uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 \

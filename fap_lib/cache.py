@@ -8,6 +8,7 @@ of what all rows depend on: weights, preprocessing, image size, blocks, precisio
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import zlib
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from fap_lib import paths
 from fap_lib.clip import Backbone
@@ -75,14 +77,23 @@ class FeatureCache:
 
     def features(self, index: np.ndarray, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Unit global (b, D) and patch (b, N, D) features, float32."""
-        image, patches = torch.from_numpy(self.image[index]), torch.from_numpy(self.patches[index])
+        image, patches = (torch.from_numpy(read_rows(array, index)) for array in (self.image, self.patches))
         return image.to(device).float(), patches.to(device).float()
 
     def masks(self, index: np.ndarray) -> Tensor:
         """Masks (b, H, W) bool; all False for normal images and for images without a mask."""
         size = self.image_size
-        bits = np.unpackbits(self._masks[index], axis=1, count=size * size)
+        bits = np.unpackbits(read_rows(self._masks, index), axis=1, count=size * size)
         return torch.from_numpy(bits.reshape(-1, size, size).view(bool))
+
+
+def read_rows(array: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """A copy of some rows of a memory-mapped array. The pages read are let go, so that memory does not
+    grow with the dataset (the system still keeps them for the next reader, as long as it has room)."""
+    copy = np.asarray(array[index])
+    if isinstance(array.base, mmap.mmap):
+        array.base.madvise(mmap.MADV_DONTNEED)
+    return copy
 
 
 def features(
@@ -102,7 +113,7 @@ def features(
         folder.mkdir(parents=True, exist_ok=True)
         # One process at a time fills a cache; the others wait, and then find it filled.
         with locked(folder / "lock"):
-            store = _Store(folder, len(records), tower.grid**2, backbone.patch_width, settings.image_size)
+            store = Store(folder, len(records), tower.grid**2, backbone.patch_width, settings.image_size)
             stamps = [_stamp(manifest, record) for record in records]
             stale = store.stale(stamps)
             if len(stale):
@@ -146,7 +157,7 @@ def gather(
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / "lock"):
             total = len(manifest.records(split))
-            store = _Store(folder, total, tower.grid**2, backbone.patch_width, settings.image_size)
+            store = Store(folder, total, tower.grid**2, backbone.patch_width, settings.image_size)
             store.allocate()
             start = 0
             for number in range(count):
@@ -179,7 +190,7 @@ def _folder(manifest: Manifest, split: Split, key: dict[str, Any]) -> Path:
     return paths.cache() / f"{manifest.name}-{split}-{digest}"
 
 
-class _Store:
+class Store:
     """The files of a cache, written row by row with plain writes (a full disk is then an error; through
     a memory map it would kill the process)."""
 
@@ -215,23 +226,23 @@ class _Store:
         """Indices of the rows that cannot be trusted."""
         count = len(stamps)
         try:
-            rows = np.load(self.path("rows"))
+            table = np.load(self.path("rows"))
             data = [np.load(self.path(name), mmap_mode="r") for name in ("image", "patches", "masks")]
-            fits = rows.dtype == _ROW and all(
+            fits = table.dtype == _ROW and all(
                 array.shape == self.arrays[name][0] and array.dtype == self.arrays[name][1]
                 for name, array in zip(("image", "patches", "masks"), data, strict=True)
             )
         except (FileNotFoundError, ValueError, EOFError):
             fits = False
-        if not fits or rows.shape != (count,):
+        if not fits or table.shape != (count,):
             for name in self.arrays:
                 self.path(name).unlink(missing_ok=True)
             return np.arange(count)
 
         def trusted(index: int) -> bool:
-            row = rows[index]
+            row = table[index]
             return tuple(int(value) for value in row)[:4] == stamps[index] and row["checksum"] == _checksum(
-                *(array[index] for array in data)
+                *(read_rows(array, np.array([index])) for array in data)
             )
 
         with ThreadPoolExecutor() as pool:  # crc32 of a large buffer runs outside the interpreter lock
@@ -307,7 +318,7 @@ def _stat(path: Path, what: str) -> tuple[int, int]:
 
 
 def _fill(
-    store: _Store,
+    store: Store,
     manifest: Manifest,
     records: list[Record],
     stamps: list[Stamp],
@@ -316,29 +327,51 @@ def _fill(
     tower: ImageTower,
     batch_size: int,
 ) -> None:
-    size = tower.image_size
+    chunks = [stale[start : start + batch_size].tolist() for start in range(0, len(stale), batch_size)]
+    title = f"features of {manifest.name}"
+    with store.writing() as writer:
+        pairs_of_chunks = decoded(manifest, records, tower.image_size, chunks)
+        for chunk, pairs in bar(zip(chunks, pairs_of_chunks, strict=True), title, len(chunks)):
+            image, patches = encode(backbone, tower, np.stack([pixels for pixels, _ in pairs]))
+            for row, index in enumerate(chunk):
+                bits = np.packbits(pairs[row][1])
+                writer.put(index, stamps[index], image=image[row], patches=patches[row], masks=bits)
 
-    def load(index: int) -> tuple[np.ndarray, np.ndarray]:
-        return load_pair(manifest, records[index], size)
 
-    chunks = [stale[start : start + batch_size] for start in range(0, len(stale), batch_size)]
-    # Threads decode the next batches while this one is encoded; Pillow releases the interpreter lock.
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, store.writing() as writer:
-        ahead = [[pool.submit(load, index) for index in chunk] for chunk in chunks[:2]]
+def decoded(
+    manifest: Manifest, records: list[Record], size: int, chunks: list[list[int]]
+) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
+    """Images and masks (see `load_pair`) of each chunk of records, decoded ahead in worker processes.
+
+    Raises:
+        KitError: an image or mask is missing, unreadable, or does not fit the other.
+    """
+    loader = DataLoader(
+        _Pairs(manifest, records, size),
+        batch_sampler=chunks,
+        collate_fn=list,
+        num_workers=min(torch.get_num_threads(), len(chunks) // 2),  # none for a handful of images
+        generator=torch.Generator(),  # without one, the loader would move torch's global random state
+    )
+    for pairs in loader:
+        for pair in pairs:
+            if isinstance(pair, KitError):
+                raise pair
+        yield pairs
+
+
+class _Pairs(Dataset):
+    """What `load_pair` says of each record. An error is returned: raised in a worker, it would arrive
+    wrapped in a traceback."""
+
+    def __init__(self, manifest: Manifest, records: list[Record], size: int):
+        self.manifest, self.records, self.size = manifest, records, size
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray] | KitError:
         try:
-            for number, chunk in enumerate(bar(chunks, f"features of {manifest.name}")):
-                pairs = [future.result() for future in ahead.pop(0)]
-                if number + 2 < len(chunks):
-                    ahead.append([pool.submit(load, index) for index in chunks[number + 2]])
-                image, patches = encode(backbone, tower, np.stack([pixels for pixels, _ in pairs]))
-                for row, index in enumerate(chunk):
-                    bits = np.packbits(pairs[row][1])
-                    writer.put(int(index), stamps[index], image=image[row], patches=patches[row], masks=bits)
-        except BaseException:
-            for futures in ahead:
-                for future in futures:
-                    future.cancel()
-            raise
+            return load_pair(self.manifest, self.records[index], self.size)
+        except KitError as error:
+            return error
 
 
 def load_pair(manifest: Manifest, record: Record, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -81,10 +81,10 @@ class Backbone:
     def image_tower(self, image_size: int, vv_blocks: int, class_norm: bool = False) -> ImageTower:
         return ImageTower(self.visual, image_size, vv_blocks, class_norm)
 
-    def normalise(self, images: np.ndarray) -> Tensor:
+    def normalise(self, images: np.ndarray | Tensor) -> Tensor:
         """RGB images (B, H, W, 3) uint8 to the image tower's input (B, 3, H, W)."""
         weight = self.visual.conv1.weight
-        pixels = torch.from_numpy(images).to(weight.device).permute(0, 3, 1, 2).float() / 255
+        pixels = torch.as_tensor(images).to(weight.device).permute(0, 3, 1, 2).float() / 255
         mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=weight.device).view(3, 1, 1)
         std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=weight.device).view(3, 1, 1)
         return ((pixels - mean) / std).to(weight.dtype)

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
-from torch import Tensor
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock, VisionTransformer
+from torch import Tensor, nn
 
 from fap_lib.attention import attend, project_qkv
 from fap_lib.errors import KitError
@@ -107,4 +107,13 @@ def _block(block: ResidualAttentionBlock, x: Tensor, dense: Tensor | None, keep:
         dense += block.ls_1(attend(block.attn, v, v, v))
     x, q = x[:, :keep], q[:, :, :keep]
     x = x + block.ls_1(attend(block.attn, q, k, v))
-    return x + block.ls_2(block.mlp(block.ln_2(x)))
+    return x + block.ls_2(_mlp(block.mlp, block.ln_2(x)))
+
+
+def _mlp(mlp: nn.Sequential, x: Tensor) -> Tensor:
+    """A block's MLP. QuickGELU, x sigmoid(1.702 x), is a scaled SiLU; done in place, it allocates nothing
+    of the MLP's fourfold width."""
+    widen, gelu, narrow = mlp
+    if not isinstance(gelu, QuickGELU):
+        return mlp(x)
+    return narrow(F.silu(widen(x).mul_(1.702), inplace=True).div_(1.702))

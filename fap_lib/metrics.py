@@ -130,6 +130,8 @@ def _divisions(negative: Tensor, positive: Tensor) -> Tensor:
     precision inside the bin, times its anomalous pixels. Divisions in proportion to the square root of
     an error make its sum least; each of the two gets half of them.
     """
+    used = (negative + positive).nonzero().squeeze(1)
+    negative, positive = negative[used], positive[used]
     above_n, above_p = (count.flip(0).cumsum(0).flip(0) for count in (negative, positive))
     ranked = (above_n + above_p).clamp(min=1)
     product = negative * positive
@@ -138,7 +140,9 @@ def _divisions(negative: Tensor, positive: Tensor) -> Tensor:
     for error in (product, change):
         root = error.sqrt()
         wanted += root * (_FINE_TOTAL / 2 / root.sum().clamp(min=1e-300))
-    return wanted.ceil().clamp(1, _FINEST).to(torch.int32)
+    divisions = torch.zeros(_COARSE, dtype=torch.int32)  # none for bins without pixels
+    divisions[used] = wanted.ceil().clamp(1, _FINEST).to(torch.int32)
+    return divisions
 
 
 def official_thresholds(low: np.float32, high: np.float32) -> np.ndarray:
@@ -155,7 +159,8 @@ def official_thresholds(low: np.float32, high: np.float32) -> np.ndarray:
 
 
 class _Fine:
-    """Second pass: counts per fine bin, for the ranking metrics, and per official threshold."""
+    """Second pass: counts per fine bin; and, for the few pixels whose bin holds an official threshold, how
+    many of the thresholds they exceed. For all others their bin says it."""
 
     def __init__(self, coarse: _Coarse):
         divisions = _divisions(coarse.negative.double(), coarse.positive.double())
@@ -169,15 +174,27 @@ class _Fine:
 
         self.constant = bool(coarse.low == coarse.high)
         self.thresholds = torch.from_numpy(official_thresholds(coarse.low, coarse.high))
-        self.above = torch.zeros(len(self.thresholds) + 1, dtype=torch.int64)
-        self.above_overlap = torch.zeros(len(self.thresholds) + 1, dtype=torch.float64)
+        # A threshold in an empty coarse bin is given the next fine bin; one above all pixels (by rounding
+        # there can be one) the last.
+        self.threshold_bins = self._bins(_keys(self.thresholds)).long().clamp(max=self.count - 1)
+        self.near = torch.zeros(self.count, dtype=torch.bool)  # bins that hold a threshold
+        self.near[self.threshold_bins] = True
+        self.exceeded = torch.zeros(len(self.thresholds) + 1, dtype=torch.int64)
+        self.exceeded_overlap = torch.zeros(len(self.thresholds) + 1, dtype=torch.float64)
         self.regions = 0
 
-    def add(self, maps: Tensor, masks: Tensor) -> None:
-        keys, inside = _keys(maps), masks.flatten()
+    def _bins(self, keys: Tensor) -> Tensor:
+        """Fine bin of each key; a higher key is never in a lower bin."""
         coarse = coarse_bins(keys)
-        divisions = self.divisions.to(keys.device)[coarse]
-        bins = self.starts.to(keys.device)[coarse] + (((keys & (_FINEST - 1)) * divisions) >> _COARSE_SHIFT)
+        divisions, starts = (
+            each.to(keys.device).index_select(0, coarse) for each in (self.divisions, self.starts)
+        )
+        return starts + (((keys & (_FINEST - 1)) * divisions) >> _COARSE_SHIFT)
+
+    def add(self, maps: Tensor, masks: Tensor) -> None:
+        scores, inside = maps.flatten(), masks.flatten()
+        bins = self._bins(_keys(maps))
+        near = self.near.to(bins.device).index_select(0, bins)
         weights, regions = region_weights(masks)
         self.regions += regions
         every = torch.bincount(bins, minlength=self.count).cpu()
@@ -187,18 +204,19 @@ class _Fine:
         self.negative += every - positive
         self.overlap += torch.bincount(bins, weights, minlength=self.count)
 
-        level = torch.bucketize(maps.flatten(), self.thresholds.to(maps.device), out_int32=True)
-        length = len(self.above)
-        every = torch.bincount(level, minlength=length).cpu()
-        level = level[inside].cpu()
-        self.above += every - torch.bincount(level, minlength=length)
-        self.above_overlap += torch.bincount(level, weights, minlength=length)
+        thresholds = self.thresholds.to(maps.device)
+        level = torch.bucketize(scores[near & ~inside], thresholds).cpu()
+        self.exceeded += torch.bincount(level, minlength=len(self.exceeded))
+        near = near[inside]
+        level = torch.bucketize(scores[inside][near], thresholds).cpu()
+        self.exceeded_overlap += torch.bincount(level, weights[near.cpu()], minlength=len(self.exceeded))
 
     def metrics(self) -> list[Metric]:
-        p = self.positive.numpy()[::-1].astype(np.float64)
-        n = self.negative.numpy()[::-1].astype(np.float64)
-        w = self.overlap.numpy()[::-1] / self.regions
-        open_bins = ~self.single[::-1]  # bins in which the order of pixels is not known
+        used = np.flatnonzero((self.positive + self.negative).numpy())[::-1]
+        p = self.positive.numpy()[used].astype(np.float64)
+        n = self.negative.numpy()[used].astype(np.float64)
+        w = self.overlap.numpy()[used] / self.regions
+        open_bins = ~self.single[used]  # bins in which the order of pixels is not known
         tp, fp, pro = p.cumsum(), n.cumsum(), w.cumsum()
         total_p, total_n = tp[-1], fp[-1]
 
@@ -235,9 +253,8 @@ class _Fine:
         name, definition = "aupro_official", _PIXEL["aupro_official"]
         if self.constant:
             return Metric("pixel", name, definition, None, 0.0, "all pixels have the same score")
-        # A pixel exceeds the first `level` thresholds, so sums from the right count what is above each.
-        fpr = self.above.numpy()[::-1].cumsum()[::-1][1:] / total_n
-        pro = self.above_overlap.numpy()[::-1].cumsum()[::-1][1:] / self.regions
+        fpr = self._above(self.negative, self.exceeded) / total_n
+        pro = self._above(self.overlap, self.exceeded_overlap) / self.regions
         low = fpr < FPR_LIMIT
         span = fpr[low].max() - fpr[low].min() if low.any() else 0
         if span == 0:
@@ -245,6 +262,13 @@ class _Fine:
             return Metric("pixel", name, definition, None, 0.0, reason)
         scaled = (fpr[low] - fpr[low].min()) / span
         return Metric("pixel", name, definition, float(-np.trapezoid(pro[low], scaled)))
+
+    def _above(self, binned: Tensor, exceeded: Tensor) -> np.ndarray:
+        """Sum over the pixels above each threshold: those in higher bins, and those of `exceeded`."""
+        far = binned.masked_fill(self.near, 0)
+        higher = far.sum() - far.cumsum(0)[self.threshold_bins]
+        # A pixel exceeds the first so many thresholds: a sum from the right counts it for each of them.
+        return (higher + exceeded.flip(0).cumsum(0).flip(0)[1:]).numpy()
 
 
 def _area(fpr: np.ndarray, pro: np.ndarray) -> float:

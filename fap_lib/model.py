@@ -118,10 +118,9 @@ class FAPrompt(nn.Module):
     def static_text(self) -> StaticText:
         """Encode the prompts without a prior; constant until the next optimiser step."""
         tower, prompts = self.text_tower, self.prompts
-        prefix = tower.prefix(prompts.prefix(), prompts.deep)
-        normal = tower.suffix(prefix, prompts.normal_suffix())[0]
-        abnormal = tower.suffix(prefix, prompts.abnormal_suffix())
-        return StaticText(prefix, F.normalize(normal, dim=-1), abnormal)
+        suffixes = [*prompts.normal_suffix(), *prompts.abnormal_suffix()]
+        prefix, features = tower.prompts(prompts.prefix(), prompts.deep, suffixes)
+        return StaticText(prefix, F.normalize(features[0], dim=-1), features[1:])
 
     def forward(self, image: Tensor, patches: Tensor, static: StaticText | None = None) -> Prediction:
         """Predict a batch.

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fap_lib.cache import FeatureCache
+from fap_lib.cache import FeatureCache, read_rows
 from fap_lib.config import ScoreSettings
 from fap_lib.errors import KitError
 from fap_lib.files import atomic
@@ -41,7 +41,7 @@ class Scores:
 
     def maps(self, index: np.ndarray, sigma: float) -> Tensor:
         """Anomaly maps (b, H, W) of some images: mean of both maps, resized and smoothed."""
-        values = torch.from_numpy(np.array(self.patches[index])).mean(dim=1)
+        values = torch.from_numpy(read_rows(self.patches, index)).mean(dim=1)
         return pixel_maps(values, self.cache.image_size, sigma)
 
 

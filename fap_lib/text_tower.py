@@ -6,6 +6,7 @@ kept, and each prompt runs only its own suffix. Sequences end at their end token
 feature there, and the 60-odd padding tokens behind it cannot change it.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -49,30 +50,48 @@ class TextTower(nn.Module):
         return self.token_embedding(ids[:length].to(self.positions.device))
 
     def prefix(self, tokens: Tensor, deep: Tensor) -> Prefix:
-        """Run the tokens that all prompts share.
+        """Run the tokens that all prompts share; see `prompts`."""
+        return self.prompts(tokens, deep, [])[0]
+
+    def prompts(self, shared: Tensor, deep: Tensor, suffixes: Sequence[Tensor]) -> tuple[Prefix, Tensor]:
+        """Run the tokens that all prompts share, and some prompts, as one sequence.
+
+        A mask keeps the prompts apart: each sees the shared tokens and its own. So the tower's weights are
+        read once, which is most of the work for so few tokens.
 
         Args:
-            tokens: (P, width), the start token and the shared normal tokens.
+            shared: (P, width), the start token and the shared normal tokens.
             deep: (layers, T, width), learnable tokens that replace positions 1..T at the input of
                 blocks 1..layers; block 0 sees the prompt itself. T is less than P.
+            suffixes: (L, width) each, what continues the shared tokens; the last one is the end token.
+
+        Returns:
+            The prefix, and text features (S, D) of the prompts, not normalised.
 
         Source: `AnomalyCLIP_lib/AnomalyCLIP.py:237-249`.
         """
-        length = len(tokens)
-        x = (tokens + self.positions[:length])[None]
-        mask = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
+        length = len(shared)
+        parts = [shared + self.positions[:length]]
+        parts += [each + self.positions[length : length + len(each)] for each in suffixes]
+        sizes = torch.tensor([len(part) for part in parts], device=shared.device)
+        owner = torch.arange(len(parts), device=shared.device).repeat_interleave(sizes)  # 0: shared
+        mask = ((owner[:, None] == owner) | (owner == 0)).tril()
+        ends = sizes.cumsum(0)[1:] - 1
+
+        x = torch.cat(parts)[None]
         keys, values = [], []
         for index, block in enumerate(self.blocks):
             if 1 <= index <= len(deep):
                 replaced = deep[index - 1][None]
                 x = torch.cat([x[:, :1], replaced, x[:, 1 + replaced.shape[1] :]], dim=1)
             q, k, v = project_qkv(block.attn, block.ln_1(x))
-            keys.append(k)
-            values.append(v)
-            if index < len(self.blocks) - 1:  # nothing reads the prefix after the last block
-                x = x + block.ls_1(attend(block.attn, q, k, v, mask))
-                x = x + block.ls_2(block.mlp(block.ln_2(x)))
-        return Prefix(keys, values, length)
+            keys.append(k[:, :, :length])
+            values.append(v[:, :, :length])
+            if index == len(self.blocks) - 1:  # features are read at the end tokens only
+                x, q, mask = x[:, ends], q[:, :, ends], mask[ends]
+            x = x + block.ls_1(attend(block.attn, q, k, v, mask))
+            x = x + block.ls_2(block.mlp(block.ln_2(x)))
+        return Prefix(keys, values, length), self.ln_final(x[0]) @ self.projection
 
     def suffix(self, prefix: Prefix, tokens: Tensor) -> Tensor:
         """Text features (S, D), not normalised, of S prompts that continue `prefix`.

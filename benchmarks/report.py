@@ -1,0 +1,221 @@
+"""From measured figures to tables: `python -m benchmarks.report` writes all Markdown from the JSON files.
+
+A page takes a table where it has the lines `<!-- PROFILE TABLE -->` and `<!-- end -->`; what stands between
+them is replaced.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fap_lib import paths
+from fap_lib.files import read_json, write_text
+
+RESULTS = Path(__file__).parent / "results"
+PAGES = (Path(__file__).parent / "README.md", paths.REPOSITORY / "README.md")
+
+
+def write(folder: Path = RESULTS) -> None:
+    """Write `PROFILE.md` beside each `PROFILE.json` in `folder`, and the tables inside the kit's pages."""
+    found = {path.stem: read_json(path, "table of figures") for path in sorted(folder.glob("*.json"))}
+    for profile, results in found.items():
+        write_text(folder / f"{profile}.md", document(profile, results))
+    if folder == RESULTS:
+        for page in PAGES:
+            write_text(page, filled(page.read_text(encoding="utf-8"), found))
+
+
+def document(profile: str, results: dict[str, Any]) -> str:
+    """All tables of a profile."""
+    tables = ["gpu"] if profile == "gpu" else [name for name in TABLES if name not in ("gpu", "summary")]
+    return (
+        "\n\n".join([f"# make bench PROFILE={profile}", *(TABLES[name](results) for name in tables)]) + "\n"
+    )
+
+
+def filled(page: str, found: dict[str, dict[str, Any]]) -> str:
+    """`page` with its marked tables replaced by those of the results in `found`."""
+
+    def replace(match: re.Match[str]) -> str:
+        profile, table = match["profile"], match["table"]
+        content = TABLES[table](found[profile])
+        return f"<!-- {profile} {table} -->\n{content}\n<!-- end -->"
+
+    return re.sub(
+        r"<!-- (?P<profile>\w+) (?P<table>\w+) -->\n.*?<!-- end -->", replace, page, flags=re.DOTALL
+    )
+
+
+def about(results: dict[str, Any]) -> str:
+    """What was measured on what."""
+    facts = results["about"]
+    text = (
+        f"{facts['backbone']} ({facts['weights']} weights) at {facts['image_size']} px; {facts['cpu']}, "
+        f"{facts['threads']} of {facts['cores']} cores; torch {facts['torch']}; float32 unless a row says "
+        "otherwise. Medians of 3 to 15 turns (a single one where it takes minutes), all ways of a row in "
+        f"turns. The run took {facts['seconds'] / 60:.0f} minutes. "
+    )
+    if facts["load_before"] >= 0.5:
+        load = facts["load_before"]
+        text += f"The machine had other work (load {load} before the start): take ratios, not times. "
+    rates = ", ".join(f"{rate:.0f} in {name}" for name, rate in facts["gflops"].items())
+    text += f"Matrix products ran at {rates} (GFLOP/s). "
+    return text + "Generated images and random features: no figure here says how good the method is."
+
+
+def rows(results: dict[str, Any]) -> str:
+    """The main table: each way against the first of its case."""
+    lines = [
+        "| | official order | this way | ratio | target | of ceiling | GFLOP | peak, MB | difference |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for first, row in against_first(results["rows"]):
+        label = f"{row['case']}: {row['way']}"
+        cells = [
+            label,
+            f"{first['way']}: {time_of(first)}" if first["way"] != "official order" else time_of(first),
+            time_of(row),
+            f"**{row['ratio']:.1f}**",
+            verdict(row),
+            shares(first, row),
+            pair(first, row, lambda r: f"{r['gflop']:,.3g}" if r["gflop"] else ""),
+            pair(first, row, lambda r: f"{r['peak_mb']:,.0f}"),
+            f"{row['difference']:.0e}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def summary(results: dict[str, Any]) -> str:
+    """The rows that have a target."""
+    lines = ["| | official order | kit | ratio | target |", "|---|---|---|---|---|"]
+    for first, row in against_first(results["rows"]):
+        name = f"{row['case']}: {row['way']}"
+        if row["target"] is not None:
+            cells = [name, time_of(first), time_of(row), f"**{row['ratio']:.1f}**", verdict(row)]
+            lines.append("| " + " | ".join(cells) + " |")
+        if row["share_target"] is not None:
+            lines.append(f"| {name}, share of the matrix-multiply ceiling | | | | {shares(first, row)} |")
+    return "\n".join([*lines, "", about(results)])
+
+
+def against_first(rows: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each way that is not its case's first, with that first."""
+    first: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        first.setdefault(row["case"], row)
+    return [(first[row["case"]], row) for row in rows if row is not first[row["case"]]]
+
+
+def share(row: dict[str, Any]) -> float:
+    """Counted work per second over the rate of the matrix product measured in the same turns."""
+    return row["gflop"] / row["seconds"] / row["ceiling_gflops"]
+
+
+def shares(first: dict[str, Any], row: dict[str, Any]) -> str:
+    text = pair(first, row, lambda r: f"{share(r):.0%}" if r["gflop"] else "")
+    if row["share_target"] is None:
+        return text
+    met = "met" if share(row) >= row["share_target"] else "**missed**"
+    return f"{text} (≥ {row['share_target']:.0%}, {met})"
+
+
+def pair(first: dict[str, Any], row: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> str:
+    before, after = text(first), text(row)
+    return f"{before} → {after}" if before or after else ""
+
+
+def verdict(row: dict[str, Any]) -> str:
+    if row["target"] is None:
+        return ""
+    if row["ratio"] >= row["target"]:
+        return f"≥ {row['target']:g}, met"
+    return f"≥ {row['target']:g}, **missed**" + (f": {row['why']}" if row["why"] else "")
+
+
+def time_of(row: dict[str, Any]) -> str:
+    seconds = row["seconds"]
+    text = f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+    if row["images"]:
+        text += f" ({row['images'] / seconds:.3g} images/s)"
+    if row["megabytes"]:
+        text += f" ({row['megabytes'] / 1000 / seconds:.2g} GB/s)"
+    return text
+
+
+def steps(results: dict[str, Any]) -> str:
+    """One image, one step after the other."""
+    lines = ["| step | time | gain of the step | in all | difference |", "|---|---|---|---|---|"]
+    before = results["steps"][0]
+    for row in results["steps"]:
+        gain = f"{before['seconds'] / row['seconds']:.2f}"
+        lines.append(
+            f"| {row['way']} | {time_of(row)} | {gain} | {row['ratio']:.2f} | {row['difference']:.0e} |"
+        )
+        before = row
+    return "\n".join(lines)
+
+
+def memory(results: dict[str, Any]) -> str:
+    """Peak memory when the dataset grows tenfold."""
+    lines = ["| | images | features on disk, MB | peak memory, MB | growth |", "|---|---|---|---|---|"]
+    for row in results["memory"]:
+        images, cache, peak = (
+            " → ".join(f"{v:,.0f}" for v in row[k]) for k in ("images", "cache_mb", "peak_mb")
+        )
+        met = "met" if row["growth"] < row["limit"] else "**missed**"
+        growth = f"{row['growth']:+.1%} (below {row['limit']:.0%}: {met})"
+        lines.append(f"| {row['job']} | {images} | {cache} | {peak} | {growth} |")
+    return "\n".join(lines)
+
+
+def precision(results: dict[str, Any]) -> str:
+    """AUROC in lower precisions."""
+    lines = [
+        "| model and data | precision | image AUROC | pixel AUROC | change, points | |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in results["precision"]:
+        worst = max(abs(value) for value in row["change"].values())
+        change = ", ".join(f"{row['change'][level]:+.3f}" for level in ("image", "pixel"))
+        met = "" if row["precision"] == "float32" else "met" if worst <= row["limit"] else "**missed**"
+        lines.append(
+            f"| {row['model']}, {row['images']} images | {row['precision']} | {row['auroc']['image']:.2f} | "
+            f"{row['auroc']['pixel']:.2f} | {change if met else ''} | {met} |"
+        )
+    return "\n".join(lines)
+
+
+def gpu(results: dict[str, Any]) -> str:
+    """The GPU's figures, or that there are none yet."""
+    name = results["about"]["gpu"] or "no GPU was at hand"
+    lines = [f"| {name} | measured | target | |", "|---|---|---|---|"]
+    for what, value in results["figures"].items():
+        target, unit = results["targets"].get(what, (None, ""))
+        most = unit in ("s", "GB", "min")
+        cells = [what, "not yet measured", "", ""]
+        if isinstance(value, str):
+            cells[1] = value
+        elif value is not None:
+            cells[1] = f"{value:,.3g} {unit}".strip()
+        if target is not None:
+            cells[2] = f"{'at most' if most else 'at least'} {target:g} {unit}"
+            if value is not None:
+                cells[3] = "met" if (value <= target) == most or value == target else "**missed**"
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "about": about,
+    "summary": summary,
+    "rows": rows,
+    "steps": steps,
+    "memory": memory,
+    "precision": precision,
+    "gpu": gpu,
+}
+
+if __name__ == "__main__":
+    write()
