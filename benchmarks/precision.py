@@ -71,5 +71,5 @@ def subjects(folder: Path) -> Iterator[tuple]:
             return backbone, FAPrompt.load(weights, backbone)
 
         profile = load_profile(mini.MINI)
-        manifest = benchmark.write(folder / "mini-val", "mini-val", workers=1)
+        manifest = benchmark.write(folder / "mini-val", "mini-val")
         yield "mini CLIP and its prompts, mini-val", small, manifest, profile.features, profile.scoring

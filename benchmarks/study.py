@@ -183,7 +183,7 @@ def cell(folder: Path, draw: int, train_set: str, jobs: list[tuple[str, int]]) -
     @cache
     def opened(name: str) -> FeatureCache:
         full = benchmark.named(name, draw)
-        manifest = benchmark.write(paths.data() / full, full, workers=1)
+        manifest = benchmark.write(paths.data() / full, full)
         return features(manifest, "test", backbone, profile.features)
 
     for method, seed in jobs:

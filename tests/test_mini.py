@@ -16,13 +16,13 @@ from data_prep.mini.canvas import STRUCTURAL
 from data_prep.mini.defects import DEFECTS
 from data_prep.mini.generator import CATEGORIES, KINDS, Sample, kinds_of, sample
 from data_prep.mini.pretrain import RECIPES, UNSEEN_CATEGORIES, UNSEEN_KINDS, Recipe
-from fap_lib import baselines, mini
+from fap_lib import baselines, checkpoints, mini
 from fap_lib.cache import FeatureCache, features
 from fap_lib.clip import Backbone, load_backbone
 from fap_lib.config import Profile, load_profile
 from fap_lib.errors import KitError
 from fap_lib.manifest import read_manifest
-from fap_lib.scoring import MEAN, score_with
+from fap_lib.scoring import MEAN, score, score_with
 
 PAIRS = [(category, kind) for category in CATEGORIES for kind in kinds_of(category)]
 
@@ -109,7 +109,7 @@ def few(monkeypatch) -> None:
 
 @pytest.mark.usefixtures("few")
 def test_a_dataset_lies_as_mvtec_ad_does_and_draws_differ(tmp_path):
-    manifest = benchmark.write(tmp_path / "one", "mini-b", workers=1)
+    manifest = benchmark.write(tmp_path / "one", "mini-b")
     root = manifest.root
     assert sorted(path.name for path in (root / "tile").iterdir()) == [
         "foreground",
@@ -126,9 +126,9 @@ def test_a_dataset_lies_as_mvtec_ad_does_and_draws_differ(tmp_path):
         assert study.outline(manifest, record.image).is_file()
     assert not {record.defect for record in manifest.records("test")} & set(SETS["mini-b"].without)
 
-    again = benchmark.write(root, "mini-b", workers=1)
+    again = benchmark.write(root, "mini-b")
     assert again == read_manifest(root)
-    other = benchmark.write(tmp_path / "two", "mini-b-d1", workers=1)
+    other = benchmark.write(tmp_path / "two", "mini-b-d1")
     image = manifest.records("test")[0].image
     assert (root / image).read_bytes() != (other.root / image).read_bytes()
 
@@ -145,15 +145,15 @@ def test_an_interrupted_generation_leaves_nothing_and_is_made_again(tmp_path, mo
 
     monkeypatch.setattr(benchmark, "sample", stops)
     with pytest.raises(KeyboardInterrupt):
-        benchmark.write(tmp_path / "set", "mini-val", workers=1)
+        benchmark.write(tmp_path / "set", "mini-val")
     assert not (tmp_path / "set").exists()
-    assert len(benchmark.write(tmp_path / "set", "mini-val", workers=1).records("train")) == 4
+    assert len(benchmark.write(tmp_path / "set", "mini-val").records("train")) == 4
 
 
 def test_a_folder_that_is_not_empty_and_an_unknown_name_are_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(KitError, match="is not empty and does not hold mini-a"):
-        benchmark.write(tmp_path, "mini-a", workers=1)
+        benchmark.write(tmp_path, "mini-a")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["mine.txt"]
     with pytest.raises(KitError, match="unknown generated dataset 'mini-tst'; the nearest is 'mini-test'"):
         benchmark.parse("mini-tst")
@@ -223,7 +223,7 @@ def caches(tmp_path, shipped, setting, monkeypatch) -> tuple[FeatureCache, Featu
     """A small auxiliary and a small test set."""
     small = {name: replace(entry, good=10, each=1, train=0) for name, entry in SETS.items()}
     monkeypatch.setattr(benchmark, "SETS", small)
-    one, two = (benchmark.write(tmp_path / name, name, workers=1) for name in ("mini-a", "mini-test"))
+    one, two = (benchmark.write(tmp_path / name, name) for name in ("mini-a", "mini-test"))
     return tuple(features(each, "test", shipped, setting.features) for each in (one, two))
 
 
@@ -248,7 +248,22 @@ def test_damaged_or_foreign_weights_end_in_one_sentence(tmp_path):
     with pytest.raises(KitError, match="cannot be read"):
         load_backbone(mini.MINI, tmp_path / "cut.safetensors")
     with pytest.raises(KitError, match="does not hold the mini CLIP"):
-        load_backbone(mini.MINI, mini.WEIGHTS / f"{mini.SILENT}.safetensors")
+        load_backbone(mini.MINI, mini.prompts("paper"))
+
+
+@pytest.mark.parametrize("mode", ["paper", "released"])
+def test_the_shipped_prompts_find_defects_on_unseen_categories(mode, caches, shipped, setting, tmp_path):
+    _, test = caches
+    loaded = checkpoints.load(mini.prompts(mode), shipped)
+    assert loaded.model.settings.mode == mode
+    assert loaded.about["dataset"] == "mini-a"
+    learned = means(score(loaded.model, test, setting.scoring, tmp_path / "maps.npy"), setting)
+    assert learned["image_auroc"] > 0.75
+    for name in study.TRIVIAL:
+        predict = study.predictor(name, test, test, shipped, setting, 0)
+        trivial = means(score_with(predict, test, setting.scoring, tmp_path / f"{name}.npy"), setting)
+        for metric in ("image_auroc", "pixel_auroc", "pixel_auroc_foreground"):
+            assert learned[metric] > trivial[metric] + 0.05, (name, metric)
 
 
 def test_baselines_predict_probabilities_and_the_probe_learns(caches, shipped, setting, tmp_path):

@@ -4,7 +4,6 @@ import difflib
 import shutil
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,10 @@ from PIL import Image
 
 from data_prep.layouts import mvtec_like
 from data_prep.mini.generator import KINDS, kinds_of, sample
+from data_prep.workers import each
 from fap_lib.errors import KitError
 from fap_lib.files import disk_errors
 from fap_lib.manifest import Manifest, read_manifest, write_manifest
-from fap_lib.progress import bar
 
 SIZE_FACTOR = 1.15
 """Defects of the datasets, relative to the generator's own sizes."""
@@ -90,7 +89,7 @@ def is_generated(name: str) -> bool:
     return True
 
 
-def write(folder: Path, name: str, workers: int = 2) -> Manifest:
+def write(folder: Path, name: str) -> Manifest:
     """The dataset `name` in `folder`, generated unless it is there already.
 
     Images lie as MVTec AD's do (`CATEGORY/train/good`, `CATEGORY/test/DEFECT`,
@@ -110,18 +109,9 @@ def write(folder: Path, name: str, workers: int = 2) -> Manifest:
     with disk_errors(folder):
         shutil.rmtree(partial_, ignore_errors=True)
         partial_.mkdir(parents=True)
-        categories = SETS[base].categories
-        draw_one = partial(_draw, partial_, base, draw)
-        if workers > 1:
-            # Not forked: a process that has used torch cannot be copied safely.
-            with get_context("spawn").Pool(min(workers, len(categories))) as pool:
-                drawn = pool.imap_unordered(draw_one, categories)
-                for _ in bar(drawn, f"drawing {name}", len(categories)):
-                    pass
-        else:
-            for category in bar(categories, f"drawing {name}"):
-                draw_one(category)
-        manifest = Manifest(partial_, name, "nonzero", mvtec_like(partial_, categories))
+        for _ in each(partial(_draw, partial_), plan(base, draw), f"drawing {name}"):
+            pass
+        manifest = Manifest(partial_, name, "nonzero", mvtec_like(partial_, SETS[base].categories))
         write_manifest(
             manifest, {"title": f"generated images: {', '.join(SETS[base].categories)}", "draw": draw}
         )
@@ -131,23 +121,34 @@ def write(folder: Path, name: str, workers: int = 2) -> Manifest:
     return read_manifest(folder)
 
 
-def _draw(root: Path, base: str, draw: int, category: str) -> None:
-    """One category's files below `root`."""
+Job = tuple[str, str, str, int, list[int]]
+"""One image: category, split, kind (`good` or a defect), number, and the seed that draws it."""
+
+
+def plan(base: str, draw: int) -> list[Job]:
+    """All images of a set's draw. Every image has a seed of its own, so none depends on another."""
     chosen = SETS[base]
-    kinds = [kind for kind in kinds_of(category) if kind not in chosen.without]
-    plan = [("train", "good", index) for index in range(chosen.train)]
-    plan += [("test", "good", index) for index in range(chosen.good)]
-    plan += [("test", kind, index) for kind in kinds for index in range(chosen.each)]
-    places = list(SETS).index(base), draw, chosen.categories.index(category)
-    for split, kind, index in plan:
-        which = 0 if kind == "good" else 1 + KINDS.index(kind)
-        seed = [*places, int(split == "test"), which, index]
-        one = sample(category, None if kind == "good" else kind, seed, SIZE_FACTOR)
-        _save(root / f"{category}/{split}/{kind}/{index:03}.png", one.pixels)
-        if split == "test":
-            _save(root / f"{category}/foreground/{kind}/{index:03}.png", one.foreground)
-            if kind != "good":
-                _save(root / f"{category}/ground_truth/{kind}/{index:03}_mask.png", one.mask)
+    jobs = []
+    for place, category in enumerate(chosen.categories):
+        kinds = [kind for kind in kinds_of(category) if kind not in chosen.without]
+        counts = [("train", "good", chosen.train), ("test", "good", chosen.good)]
+        counts += [("test", kind, chosen.each) for kind in kinds]
+        for split, kind, count in counts:
+            which = 0 if kind == "good" else 1 + KINDS.index(kind)
+            seed = [list(SETS).index(base), draw, place, int(split == "test"), which]
+            jobs += [(category, split, kind, index, [*seed, index]) for index in range(count)]
+    return jobs
+
+
+def _draw(root: Path, job: Job) -> None:
+    """One image below `root`, with its mask and its foreground."""
+    category, split, kind, index, seed = job
+    one = sample(category, None if kind == "good" else kind, seed, SIZE_FACTOR)
+    _save(root / f"{category}/{split}/{kind}/{index:03}.png", one.pixels)
+    if split == "test":
+        _save(root / f"{category}/foreground/{kind}/{index:03}.png", one.foreground)
+        if kind != "good":
+            _save(root / f"{category}/ground_truth/{kind}/{index:03}_mask.png", one.mask)
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:
