@@ -4,9 +4,8 @@
 
 Each count runs in a process of its own, on the images of `mini-test`, repeated as often as needed. The last
 lines are the cost of one more image (from the smallest to the largest count) and, computed from it, that of
-a million. Seconds on a CPU are those the processor spent, on all threads: a busy machine does not change
-them much. With `--weights random` the paper profile can be measured without CLIP's weights: they change no
-cost.
+a million. Seconds on a CPU are those the processor spent, in one thread, whatever else the machine did. With
+`--weights random` the paper profile can be measured without CLIP's weights: they change no cost.
 """
 
 import argparse
@@ -55,6 +54,7 @@ def repeated(source: Manifest, count: int, folder: Path) -> Manifest:
 
 def measure(profile: Profile, count: int) -> dict[str, float]:
     """Seconds, MB on disk and the largest resident memory for `count` images; run it in a fresh process."""
+    torch.set_num_threads(1)
     source = benchmark.write(paths.data() / "mini-test", "mini-test")
     backbone = load_backbone(profile.features.backbone, profile.features.weights)
     device = device_name()
@@ -106,7 +106,7 @@ def main() -> None:
     slope = (table.iloc[-1] - table.iloc[0]) / (table.index[-1] - table.index[0])
     table.loc["one more"] = slope
     table.loc["a million"] = slope * MILLION
-    print(f"{profile.label}, {torch.get_num_threads()} threads, {device_name()}")
+    print(f"{profile.label}, {device_name()}")
     print(table.to_string(float_format="{:.4g}".format))
 
 

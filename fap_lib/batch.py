@@ -127,21 +127,21 @@ def _environment(devices: list[str]) -> dict[str, str]:
 
 
 def conclude(jobs: list[Job], folder: Path, code: int) -> int:
-    """After Snakemake: results of what there is, and a list of what failed or had to wait for it."""
+    """After Snakemake: a list of what failed or had to wait for it, and results of what there is."""
     done = {job.name: is_done(folder, job.name) for job in jobs}
     missing = [name for name, is_there in done.items() if not is_there]
-    if missing and any(done[job.name] for job in jobs if job.kind == "evaluation"):
-        # Snakemake makes results of a complete grid only.
-        mark = folder / RESULTS / DONE
-        mark.unlink(missing_ok=True)
-        run_job(folder / "jobs" / f"{RESULTS}.json")
-        mark.unlink()
     failed = {name: why for name in missing if (why := failure(folder, name)) is not None}
     for name, why in failed.items():
         print(f"failed: {name}: {why}", file=sys.stderr)
     waiting = len(set(missing) - set(failed) - {RESULTS})
     if waiting:
         print(f"not finished: {waiting} jobs, which need a failed one or were interrupted.", file=sys.stderr)
+    if missing and any(done[job.name] for job in jobs if job.kind == "evaluation"):
+        # Snakemake makes results of a complete grid only.
+        mark = folder / RESULTS / DONE
+        mark.unlink(missing_ok=True)
+        run_job(folder / "jobs" / f"{RESULTS}.json")
+        mark.unlink()
     if missing or code:
         print(f"The same command runs again what is missing. {folder}", file=sys.stderr)
         return 1
