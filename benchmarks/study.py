@@ -201,7 +201,7 @@ def plan(methods: list[str], draws: int, seeds: int) -> list[tuple[int, str, lis
     cells = []
     for draw in range(draws):
         for train_set in TRAIN:
-            jobs = [(name, seed) for name in methods if name in LEARNED for seed in range(seeds)]
+            jobs = [(name, seed) for seed in range(seeds) for name in methods if name in LEARNED]
             jobs += [(name, 0) for name in methods if name == PROBE]
             if train_set == TRAIN[0]:
                 jobs += [(name, 0) for name in methods if name not in LEARNED and name != PROBE]
