@@ -1,6 +1,6 @@
 """What the mini profile shows: every method, both auxiliary sets, several data draws and seeds.
 
-    python -m benchmarks.study [--methods NAME,NAME] [--draws 3] [--seeds 5] [--workers 2]
+    python -m benchmarks.study [--methods NAME ...] [--draws 3] [--seeds 5] [--workers 2]
 
 A job is one method on one auxiliary set, draw and seed, tested on `mini-test` and `mini-organs` of the same
 draw. Each leaves a small file, so an interrupted study continues. `benchmarks/results/study.csv` gathers
@@ -188,7 +188,7 @@ def cell(folder: Path, draw: int, train_set: str, jobs: list[tuple[str, int]]) -
 
     for method, seed in jobs:
         reader = silent() if method.startswith(SILENT) else backbone
-        for test in (*TESTS, *([VALIDATION] if method in HAND else [])):
+        for test in (*TESTS, *([VALIDATION] if method in WORDED else [])):
             job = {"method": method, "train": train_set, "test": test, "draw": draw, "seed": seed}
             path = folder / ("-".join(str(value) for value in job.values()).replace(" ", "_") + ".json")
             if not path.exists():
@@ -293,17 +293,16 @@ def _shown(mean: float, half: float, sign: str = "") -> str:
 def main() -> None:
     """Run what is missing, gather, print and write the tables."""
     parser = argparse.ArgumentParser(description="What the mini profile shows.")
-    parser.add_argument("--methods", help="comma-separated part of the methods (default: all)")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", default=METHODS, help="default: all")
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=paths.runs() / "study")
     chosen = parser.parse_args()
-    methods = chosen.methods.split(",") if chosen.methods else list(METHODS)
-    unknown = [name for name in methods if name not in METHODS]
+    unknown = [name for name in chosen.methods if name not in METHODS]
     if unknown:
         raise SystemExit(f"unknown method {unknown[0]!r}; methods: {', '.join(METHODS)}.")
-    cells = plan(methods, chosen.draws, chosen.seeds)
+    cells = plan(chosen.methods, chosen.draws, chosen.seeds)
     with ProcessPoolExecutor(chosen.workers, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(cell, chosen.folder, *each) for each in cells]
         for job in bar(as_completed(jobs), "cells", len(jobs)):
