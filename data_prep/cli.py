@@ -43,6 +43,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _list(_: argparse.Namespace) -> None:
+    from data_prep.mini.benchmark import SETS
     from data_prep.registry import DATASETS
     from fap_lib import paths
 
@@ -51,6 +52,7 @@ def _list(_: argparse.Namespace) -> None:
     for entry in DATASETS.values():
         here = "yes" if (paths.data() / entry.name / "meta.json").is_file() else "no"
         print(row(entry.name, entry.domain, *entry.total, entry.metrics, here, entry.title))
+    print(f"generated, by `fap mini draw NAME`: {', '.join(SETS)}")
 
 
 def _show(chosen: argparse.Namespace) -> None:
