@@ -18,12 +18,17 @@ PAGES = (Path(__file__).parent / "README.md", paths.REPOSITORY / "README.md")
 
 def write(folder: Path = RESULTS) -> None:
     """Write `PROFILE.md` beside each `PROFILE.json` in `folder`, and the tables inside the kit's pages."""
-    found = {path.stem: read_json(path, "table of figures") for path in sorted(folder.glob("*.json"))}
+    found = measured(folder)
     for profile, results in found.items():
         write_text(folder / f"{profile}.md", document(profile, results))
     if folder == RESULTS:
         for page in PAGES:
             write_text(page, filled(page.read_text(encoding="utf-8"), found))
+
+
+def measured(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
+    """The results of each profile that was measured."""
+    return {path.stem: read_json(path, "table of figures") for path in sorted(folder.glob("*.json"))}
 
 
 def document(profile: str, results: dict[str, Any]) -> str:
@@ -35,11 +40,12 @@ def document(profile: str, results: dict[str, Any]) -> str:
 
 
 def filled(page: str, found: dict[str, dict[str, Any]]) -> str:
-    """`page` with its marked tables replaced by those of the results in `found`."""
+    """`page` with the tables of the results in `found` at its marks, or the word that there are none yet."""
 
     def replace(match: re.Match[str]) -> str:
         profile, table = match["profile"], match["table"]
-        content = TABLES[table](found[profile])
+        missing = f"Not yet measured: `make bench PROFILE={profile}`."
+        content = TABLES[table](found[profile]) if profile in found else missing
         return f"<!-- {profile} {table} -->\n{content}\n<!-- end -->"
 
     return re.sub(
