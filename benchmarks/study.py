@@ -4,11 +4,10 @@
 
 A job is one method on one auxiliary set, draw and seed, tested on `mini-test` and `mini-organs` of the same
 draw. Each leaves a small file, so an interrupted study continues. `benchmarks/results/study.csv` gathers
-them; `study.md` is the table. Settings and the hand-written wording were chosen on `mini-val` alone.
+them, and `benchmarks/study_tables.py` makes the tables. Settings were chosen on `mini-val` alone.
 """
 
 import argparse
-import math
 import statistics
 import tempfile
 from collections import defaultdict
@@ -23,9 +22,9 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
+from benchmarks import study_tables
 from data_prep.mini import benchmark
 from fap_lib import baselines, mini, paths
 from fap_lib.baselines import WORDINGS
@@ -38,7 +37,6 @@ from fap_lib.progress import bar
 from fap_lib.scoring import MEAN, Scores, evaluate, score, score_with
 from fap_lib.training import train
 
-RESULTS = Path(__file__).parent / "results"
 TRAIN = ("mini-a", "mini-b")
 TESTS = ("mini-test", "mini-organs")
 VALIDATION = "mini-val"
@@ -67,17 +65,6 @@ HAND = {**WORDED, **{f"{SILENT}{name}": value for name, value in WORDED.items()}
 PROBE = "linear probe"
 TRIVIAL = ("foreground", "centre", "edges")
 METHODS = (*TRIVIAL, *HAND, *LEARNED, PROBE)
-
-GAINS = (
-    ("CAP + DAP, paper", ""),
-    ("CAP + DAP, paper", "single prompt"),
-    ("CAP", "single prompt"),
-    ("CAP + DAP, paper", "CAP"),
-    ("CAP + DAP, paper", "CAP + DAP, released"),
-    ("CAP + DAP, paper", "CAP + DAP, random patches"),
-    ("CAP + DAP, bias", "single prompt, bias"),
-)
-"""Compared pairs; an empty name is the best hand-written wording."""
 
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_auroc_foreground", "aupro_official")
 
@@ -215,81 +202,6 @@ def gather(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).round(4)
 
 
-def best_wording(results: pd.DataFrame) -> str:
-    """The hand-written wording with the highest mean of image AUROC, pixel AUROC and AUPRO on validation."""
-    means = results[(results.test == VALIDATION) & (results.category == MEAN)]
-    means = means[~means.method.str.startswith(SILENT)]
-    total = means.groupby("method")[["image_auroc", "pixel_auroc", "aupro_official"]].mean().mean(axis=1)
-    return str(total.idxmax())
-
-
-def interval(values: pd.DataFrame, metric: str) -> tuple[float, float]:
-    """Mean and half width of a 95 % t-interval over cells (auxiliary set x draw), seeds averaged first.
-
-    Runs that share their data are not independent, so each cell counts once.
-    """
-    cells = values.groupby(["train", "draw"])[metric].mean()
-    if len(cells) < 2 or cells.isna().any():
-        return float(cells.mean()), math.nan
-    half = student.ppf(0.975, len(cells) - 1) * cells.std(ddof=1) / math.sqrt(len(cells))
-    return float(cells.mean()), float(half)
-
-
-def gain(results: pd.DataFrame, method: str, over: str, metric: str, test: str) -> tuple[float, float]:
-    """Mean and interval of the difference between two methods, run by run (same data, same seed)."""
-    means = results[(results.test == test) & (results.category == MEAN)]
-    # Hand-written prompts have one value a draw, learned ones one a training.
-    keys = ["train", "draw", "seed"] if over in LEARNED else ["draw"]
-    base = means[means.method == over].set_index(keys)[metric].rename("base")
-    pairs = means[means.method == method].join(base, on=keys)
-    return interval(pairs.assign(gain=pairs[metric] - pairs["base"]), "gain")
-
-
-def report(results: pd.DataFrame) -> str:
-    """The table and the gains as Markdown."""
-    titles = dict(
-        zip(
-            METRICS,
-            ("image AUROC", "image AP", "pixel AUROC", "in foreground", "AUPRO official"),
-            strict=True,
-        )
-    )
-    hand = best_wording(results)
-    lines = [f"Best hand-written wording on `{VALIDATION}`: *{hand}*.", ""]
-    for test in TESTS:
-        means = results[(results.test == test) & (results.category == MEAN)]
-        lines += [
-            f"| `{test}`, % | runs | " + " | ".join(titles.values()) + " |",
-            "|---|---|" + "---|" * len(titles),
-        ]
-        for method in (*TRIVIAL, hand, f"{SILENT}{hand}", *LEARNED, PROBE):
-            own = means[means.method == method]
-            if len(own):
-                cells = [_shown(*interval(own, metric)) for metric in METRICS]
-                lines.append(f"| {method} | {len(own)} | " + " | ".join(cells) + " |")
-        lines.append("")
-    lines += [
-        "| gain on `mini-test`, points | image AUROC | pixel AUROC | AUPRO official |",
-        "|---|---|---|---|",
-    ]
-    for method, over in GAINS:
-        over = over or hand
-        if {method, over} <= set(results.method):
-            cells = [
-                _shown(*gain(results, method, over, metric, TESTS[0]), sign="+")
-                for metric in ("image_auroc", "pixel_auroc", "aupro_official")
-            ]
-            lines.append(f"| {method} over {over} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _shown(mean: float, half: float, sign: str = "") -> str:
-    if math.isnan(mean):
-        return "-"
-    text = f"{100 * mean:{sign}.1f}"
-    return text if math.isnan(half) else f"{text} ± {100 * half:.1f}"
-
-
 def main() -> None:
     """Run what is missing, gather, print and write the tables."""
     parser = argparse.ArgumentParser(description="What the mini profile shows.")
@@ -308,9 +220,8 @@ def main() -> None:
         for job in bar(as_completed(jobs), "cells", len(jobs)):
             job.result()
     results = gather(chosen.folder)
-    write_text(RESULTS / "study.csv", results.to_csv(index=False, lineterminator="\n"))
-    write_text(RESULTS / "study.md", report(results))
-    print(report(results))
+    write_text(study_tables.RESULTS / "study.csv", results.to_csv(index=False, lineterminator="\n"))
+    study_tables.write()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from benchmarks import study
+from benchmarks import study, study_tables
 from data_prep.mini import benchmark, captions, pretrain
 from data_prep.mini.benchmark import SETS, UNSEEN
 from data_prep.mini.canvas import STRUCTURAL
@@ -298,6 +298,6 @@ def test_gains_pair_runs_and_intervals_count_each_cell_once():
             rows.append({**base, "method": "single prompt", "image_auroc": 0.8 + 0.01 * seed})
             rows.append({**base, "method": "CAP", "image_auroc": 0.8 + 0.01 * seed + step})
     results = pd.DataFrame(rows)
-    mean, half = study.gain(results, "CAP", "single prompt", "image_auroc", "mini-test")
+    mean, half = study_tables.gain(results, "CAP", "single prompt", "image_auroc", "mini-test")
     assert mean == pytest.approx(0.035)
     assert half == pytest.approx(3.18245 * np.std([2, 3, 4, 5], ddof=1) / 100 / 2, rel=1e-4)

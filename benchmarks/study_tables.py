@@ -1,0 +1,176 @@
+"""From the study's runs to tables: `python -m benchmarks.study_tables` writes them from `study.csv`.
+
+The README takes what stands between its lines `<!-- study -->` and `<!-- study end -->`.
+"""
+
+import math
+import re
+from pathlib import Path
+
+import pandas as pd
+from scipy.stats import t as student
+
+from fap_lib import paths
+from fap_lib.files import write_text
+from fap_lib.scoring import MEAN
+
+RESULTS = Path(__file__).parent / "results"
+README = paths.REPOSITORY / "README.md"
+TEST, ORGANS, VALIDATION = "mini-test", "mini-organs", "mini-val"
+
+FULL, SINGLE, PROBE = "CAP + DAP, paper", "single prompt", "linear probe"
+HAND, SILENT = "hand: ", "silent "
+"""Beginnings of the names of hand-written wordings: read by the mini CLIP; by its twin."""
+
+METRICS = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_auroc_foreground": "the same in the foreground",
+    "aupro_official": "AUPRO official",
+}
+
+GAINS = (
+    (FULL, HAND),
+    (FULL, SINGLE),
+    ("CAP", SINGLE),
+    (FULL, "CAP"),
+    (FULL, "CAP + DAP, released"),
+    (FULL, "CAP + DAP, random patches"),
+    ("CAP + DAP, bias", "single prompt, bias"),
+)
+"""Compared pairs; `HAND` is the best hand-written wording."""
+
+
+def load() -> pd.DataFrame:
+    """The committed runs."""
+    return pd.read_csv(RESULTS / "study.csv")
+
+
+def best_wording(results: pd.DataFrame) -> str:
+    """The hand-written wording with the highest mean of image AUROC, pixel AUROC and AUPRO on validation."""
+    means = of(results, VALIDATION)
+    means = means[means.method.str.startswith(HAND)]
+    total = means.groupby("method")[["image_auroc", "pixel_auroc", "aupro_official"]].mean().mean(axis=1)
+    return str(total.idxmax())
+
+
+def of(results: pd.DataFrame, test: str, category: str = MEAN) -> pd.DataFrame:
+    """The rows of one test set and category."""
+    return results[(results.test == test) & (results.category == category)]
+
+
+def interval(values: pd.DataFrame, metric: str) -> tuple[float, float]:
+    """Mean and half width of a 95 % t-interval over cells (auxiliary set x draw), seeds averaged first.
+
+    Runs that share their data are not independent, so each cell counts once.
+    """
+    cells = values.groupby(["train", "draw"])[metric].mean()
+    if len(cells) < 2 or cells.isna().any():
+        return float(cells.mean()), math.nan
+    half = student.ppf(0.975, len(cells) - 1) * cells.std(ddof=1) / math.sqrt(len(cells))
+    return float(cells.mean()), float(half)
+
+
+def gain(results: pd.DataFrame, method: str, over: str, metric: str, test: str) -> tuple[float, float]:
+    """Mean and interval of the difference between two methods, run by run (same data, same seed)."""
+    means = of(results, test)
+    # Hand-written prompts have one value a draw, learned ones one a training.
+    keys = ["draw"] if over.startswith(HAND) else ["train", "draw", "seed"]
+    base = means[means.method == over].set_index(keys)[metric].rename("base")
+    pairs = means[means.method == method].join(base, on=keys)
+    return interval(pairs.assign(gain=pairs[metric] - pairs["base"]), "gain")
+
+
+def means_table(results: pd.DataFrame, test: str) -> str:
+    """Every method by its AUPRO; of the hand-written wordings only the best one, and its silent twin."""
+    hand = best_wording(results)
+    rows = of(results, test)
+    names = [
+        name
+        for name in dict.fromkeys(rows.method)
+        if not name.startswith((HAND, SILENT)) or name in (hand, f"{SILENT}{hand}")
+    ]
+    order = sorted(names, key=lambda name: rows[rows.method == name]["aupro_official"].mean())
+    lines = [_row([f"`{test}`, %", "runs", *METRICS.values()]), "|---" * (len(METRICS) + 2) + "|"]
+    for name in order:
+        own = rows[rows.method == name]
+        lines.append(_row([name, len(own), *(_shown(*interval(own, metric)) for metric in METRICS)]))
+    return "\n".join(lines)
+
+
+def gains_table(results: pd.DataFrame) -> str:
+    """Differences between methods on the test set, in points."""
+    chosen = ("image_auroc", "pixel_auroc", "aupro_official")
+    lines = [_row([f"on `{TEST}`, points", *(METRICS[name] for name in chosen)]), "|---" * 4 + "|"]
+    for method, over in GAINS:
+        other = best_wording(results) if over == HAND else over
+        if {method, other} <= set(results.method):
+            cells = [_shown(*gain(results, method, other, metric, TEST), sign="+") for metric in chosen]
+            lines.append(_row([f"{method} over {other}", *cells]))
+    return "\n".join(lines)
+
+
+def groups_table(results: pd.DataFrame, defects: bool) -> str:
+    """Image AUROC of each test category, or of each kind of defect against the normal images."""
+    names = [best_wording(results), SINGLE, FULL, PROBE]
+    rows = results[results.test.isin([TEST, ORGANS]) & (results.category != MEAN)]
+    rows = rows[rows.category.str.startswith("defect: ") == defects]
+    wide = rows.pivot_table(index="category", columns="method", values="image_auroc")[names]
+    wide = wide.sort_values(FULL)
+    lines = [_row(["image AUROC, %", *names]), "|---" * (len(names) + 1) + "|"]
+    return "\n".join(
+        [*lines, *(_row([name, *(f"{100 * v:.1f}" for v in row)]) for name, row in wide.iterrows())]
+    )
+
+
+def document(results: pd.DataFrame) -> str:
+    """All tables."""
+    return f"""# The mini world's study
+
+`python -m benchmarks.study`: generated images, and the kit's own mini CLIP (one pre-training). Means with
+95 % t-intervals over cells (auxiliary set x draw), seeds averaged first; a cell's runs share their data.
+Hand-written and trivial methods have one run a draw. The best hand-written wording on `{VALIDATION}` is
+*{best_wording(results)}*; *silent* is the same wording read by the twin to which state words said nothing.
+
+{means_table(results, TEST)}
+
+{means_table(results, ORGANS)}
+
+{gains_table(results)}
+
+By category, then by kind of defect (both test sets, all runs):
+
+{groups_table(results, defects=False)}
+
+{groups_table(results, defects=True)}
+"""
+
+
+def filled(page: str, results: pd.DataFrame) -> str:
+    """`page` with the means and gains between its marks."""
+    content = f"<!-- study -->\n{means_table(results, TEST)}\n\n{gains_table(results)}\n<!-- study end -->"
+    return re.sub(r"<!-- study -->.*?<!-- study end -->", lambda _: content, page, flags=re.DOTALL)
+
+
+def write() -> None:
+    """Write `study.md` and the README's tables; print the former."""
+    results = load()
+    write_text(RESULTS / "study.md", document(results))
+    write_text(README, filled(README.read_text(encoding="utf-8"), results))
+    print(document(results))
+
+
+def _row(cells: list[object]) -> str:
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def _shown(mean: float, half: float, sign: str = "") -> str:
+    if math.isnan(mean):
+        return "-"
+    text = f"{100 * mean:{sign}.1f}"
+    return text if math.isnan(half) else f"{text} ± {100 * half:.1f}"
+
+
+if __name__ == "__main__":
+    write()
