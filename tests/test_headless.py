@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import nbformat
 import pytest
@@ -9,6 +10,7 @@ import torch
 import toy
 from test_data import REAL
 
+from data_prep.mini import benchmark
 from fap_lib import paths
 from fap_lib.cache import features
 from fap_lib.cli import main
@@ -21,15 +23,17 @@ from fap_lib.scoring import evaluate, score
 from fap_lib.training import train
 
 
-def test_the_demo_leaves_one_complete_folder(capsys):
+def test_the_demo_leaves_one_complete_folder(capsys, monkeypatch):
+    few = {name: replace(entry, good=6, each=1, train=0) for name, entry in benchmark.SETS.items()}
+    monkeypatch.setattr(benchmark, "SETS", few)
     assert main(["demo"]) == 0
     *_, last = capsys.readouterr().out.splitlines()
-    assert last.startswith("FAPrompt tiny: image AUROC ")
+    assert last.startswith("FAPrompt mini: image AUROC ")
     assert "pixel AUROC" in last
     assert "seconds" in last
     folder = paths.runs() / "demo"
 
-    for name, place in ((FEATURES, "toy-aux"), (TRAIN, "training"), (EVALUATE, "toy-test")):
+    for name, place in ((FEATURES, "mini-a"), (TRAIN, "training"), (EVALUATE, "mini-test")):
         executed = nbformat.read(folder / place / f"{name}.ipynb", as_version=4)
         cells = [cell for cell in executed.cells if cell.cell_type == "code"]
         assert all(cell.execution_count for cell in cells), name
@@ -37,22 +41,25 @@ def test_the_demo_leaves_one_complete_folder(capsys):
         assert "it/s]" not in text, "a progress bar was stored"
         assert "application/vnd.jupyter.widget-view+json" not in text
 
-    with open(folder / "toy-test" / "metrics.csv", newline="") as file:
+    with open(folder / "mini-test" / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["category"] for row in rows} == {*toy.CATEGORIES["toy-test"], "mean"}
-    assert len(rows) == 3 * 8
-    content = json.loads((folder / "toy-test" / "metrics.json").read_text())
-    assert content["label"] == "random weights, these figures mean nothing"
+    assert {row["category"] for row in rows} == {*few["mini-test"].categories, "mean"}
+    assert len(rows) == 9 * 8
+    content = json.loads((folder / "mini-test" / "metrics.json").read_text())
+    assert content["label"] == "generated images and the kit's own mini CLIP"
     assert all(0 <= row["value"] <= 1 for row in content["metrics"])
-    assert (folder / "toy-test" / "heatmaps.png").read_bytes().startswith(b"\x89PNG")
-    with open(folder / "toy-test" / "scores.csv", newline="") as file:
-        assert len(list(csv.DictReader(file))) == 48
+    assert (folder / "mini-test" / "heatmaps.png").read_bytes().startswith(b"\x89PNG")
+    with open(folder / "mini-test" / "scores.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(benchmark.plan("mini-test", 0))
 
-    for place in ("training", "toy-test", "toy-aux/features"):
+    page = (folder / "report.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "generated images and the kit&#x27;s own mini CLIP" in page
+    for place in ("training", "mini-test", "mini-a/features"):
         record = json.loads((folder / place / "run.json").read_text())
         assert {"kit", "lock", "data", "weights", "settings", "seed", "device", "seconds"} <= set(record)
         assert record["peak_memory_mb"] > 100
-        assert record["weights"]["trained"] is False
+        assert record["weights"]["trained"] is True
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real raw datasets are not here")
