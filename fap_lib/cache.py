@@ -6,6 +6,7 @@ mask are unchanged and its checksum holds; every other row is made again. The fo
 of what all rows depend on: weights, preprocessing, image size, blocks, precision, kit code, records.
 """
 
+import fcntl
 import hashlib
 import json
 import mmap
@@ -111,8 +112,7 @@ def features(
     folder = _folder(manifest, split, key)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        # One process at a time fills a cache; the others wait, and then find it filled.
-        with locked(folder / "lock"):
+        with _alone(folder):
             store = Store(folder, len(records), tower.grid**2, backbone.patch_width, settings.image_size)
             stamps = [_stamp(manifest, record) for record in records]
             stale = store.stale(stamps)
@@ -155,7 +155,7 @@ def gather(
     folder = _folder(manifest, split, _key(manifest, split, backbone, settings))
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / "lock"):
+        with _alone(folder):
             total = len(manifest.records(split))
             store = Store(folder, total, tower.grid**2, backbone.patch_width, settings.image_size)
             store.allocate()
@@ -168,6 +168,20 @@ def gather(
                     shutil.rmtree(source)
                 start += len(shard.records(split))
     return features(manifest, split, backbone, settings)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time fills a cache; the others wait, and then find it filled.
+
+    The lock is given back and not only closed: decoding processes, which an error may leave for a while, have
+    it open too.
+    """
+    with locked(folder / "lock") as lock:
+        try:
+            yield
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def _key(manifest: Manifest, split: Split, backbone: Backbone, settings: FeatureSettings) -> dict[str, Any]:

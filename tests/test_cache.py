@@ -1,7 +1,9 @@
 """A cache is trusted only while its inputs and its bytes are unchanged."""
 
 import os
+import signal
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -241,3 +243,27 @@ def test_a_lost_or_damaged_shard_is_made_again(tmp_path, backbone, small, monkey
 def test_more_shards_than_batches_are_refused(dataset):
     with pytest.raises(KitError, match="is 2 batches of 8; it cannot be cut into 3 shards"):
         part(dataset, "test", 0, 3)
+
+
+def test_a_process_left_over_from_an_error_does_not_hold_the_cache(dataset, backbone, small, monkeypatch):
+    left: list[int] = []
+
+    def fails(*_):
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        left.append(child)
+        raise KitError("an image is damaged")
+
+    monkeypatch.setattr(cache_module, "_fill", fails)
+    with pytest.raises(KitError, match="damaged"):
+        features(dataset, "test", backbone, small)
+    monkeypatch.undo()
+    signal.alarm(40)  # a wait for the lock would never end
+    try:
+        assert len(features(dataset, "test", backbone, small)) == 16
+    finally:
+        signal.alarm(0)
+        os.kill(left[0], signal.SIGKILL)
+        os.waitpid(left[0], 0)
