@@ -10,6 +10,8 @@ UV_VERSION := 0.13.9
 # The lock as it is, or without the packages that only a GPU needs.
 LOCK := $(if $(filter cpu,$(TORCH_BACKEND)),grep -vE '^(nvidia-|cuda-|triton)' requirements.lock,cat requirements.lock)
 
+DEMO := $(or $(FAP_HOME),.)/runs/demo/report.html
+
 PROFILE ?= mini
 DATA ?=
 TRAIN ?=
@@ -20,7 +22,7 @@ CORES ?=
 SNAKEMAKE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint reproduce paper workflow parity bench lock clean
+.PHONY: help setup demo test lint notebooks figures reproduce paper workflow parity bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -40,8 +42,16 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: $(VENV)/.ready ## the main job on generated images: prepare, train, evaluate, report
 	$(RUN) -m fap_lib.cli demo
 
-test: $(VENV)/.ready $(WORKFLOW)/.ready lint ## lint, type-check and run all tests
+test: $(VENV)/.ready $(WORKFLOW)/.ready lint $(DEMO) ## lint, type-check, run all tests and all notebooks
 	$(RUN) -m pytest
+	FAP_PROGRESS=0 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 notebooks
+
+notebooks: $(DEMO) ## run all notebooks on the mini profile and store their outputs
+	$(RUN) -m fap_lib.cli notebooks
+
+# Some notebooks look at what the demo left.
+$(DEMO): | $(VENV)/.ready
+	$(RUN) -m fap_lib.cli demo
 
 lint: $(VENV)/.ready ## ruff (lint and format) and mypy
 	$(RUN) -m ruff check

@@ -1,6 +1,7 @@
 """What the mini profile shows: every method, both auxiliary sets, several data draws and seeds.
 
     python -m benchmarks.study [--methods NAME ...] [--draws 3] [--seeds 5] [--workers 2]
+    python -m benchmarks.study --sweeps --seeds 2      one setting at a time
 
 A job is one method on one auxiliary set, draw and seed, tested on `mini-test` and `mini-organs` of the same
 draw. Each leaves a small file, so an interrupted study continues. `benchmarks/results/study.csv` gathers
@@ -30,7 +31,7 @@ from fap_lib import baselines, mini, paths
 from fap_lib.baselines import WORDINGS
 from fap_lib.cache import FeatureCache, features
 from fap_lib.clip import Backbone, load_backbone
-from fap_lib.config import ModelSettings, Profile, load_profile
+from fap_lib.config import Profile, load_profile
 from fap_lib.files import read_json, write_json, write_text
 from fap_lib.model import FAPrompt
 from fap_lib.progress import bar
@@ -41,7 +42,7 @@ TRAIN = ("mini-a", "mini-b")
 TESTS = ("mini-test", "mini-organs")
 VALIDATION = "mini-val"
 
-LEARNED: dict[str, dict[str, Any]] = {
+MODELS: dict[str, dict[str, Any]] = {
     "single prompt": {"n_prompts": 1, "prior": False},
     "CAP": {"prior": False},
     "CAP + DAP, paper": {},
@@ -52,6 +53,24 @@ LEARNED: dict[str, dict[str, Any]] = {
     "CAP + DAP, random patches": {"selection": "random"},
 }
 """Changes of the mini profile's model settings."""
+
+SWEEPS: dict[str, dict[str, Any]] = {
+    **{f"K = {count}": {"model": {"n_prompts": count}} for count in (1, 2, 5, 15)},
+    **{f"M = {count}": {"model": {"n_patches": count}} for count in (1, 5, 20, 50)},
+    **{f"E = {count}": {"model": {"normal_tokens": count}} for count in (4, 8, 12)},
+    **{f"E' = {count}": {"model": {"abnormal_tokens": count}} for count in (1, 4, 8)},
+    "no orthogonality": {"training": {"orthogonal_weight": 0.0}},
+    "no prior loss": {"training": {"prior_weight": 0.0}},
+    "no image cross-entropy": {"training": {"image_ce_weight": 0.0}},
+    "adapted map weighs 1": {"training": {"pixel_adapted_weight": 1.0}},
+    "no deep tokens": {"model": {"deep_layers": 0}},
+    "no word for damage": {"model": {"abnormal_word": ""}},
+    "half the epochs": {"training": {"epochs": 4}},
+    "twice the epochs": {"training": {"epochs": 16}},
+}
+"""Changes of CAP + DAP in `paper` mode (K = 10, M = 10, E = 5, E' = 2, 8 epochs), one at a time."""
+
+LEARNED = {**{name: {"model": change} for name, change in MODELS.items()}, **SWEEPS}
 
 SILENT = "silent "
 """Begins the name of a hand-written wording read by the text tower to which state words said nothing."""
@@ -64,7 +83,7 @@ WORDED = {
 HAND = {**WORDED, **{f"{SILENT}{name}": value for name, value in WORDED.items()}}
 PROBE = "linear probe"
 TRIVIAL = ("foreground", "centre", "edges")
-METHODS = (*TRIVIAL, *HAND, *LEARNED, PROBE)
+METHODS = (*TRIVIAL, *HAND, *MODELS, PROBE)
 
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_auroc_foreground", "aupro_official")
 
@@ -152,10 +171,10 @@ def learn(
     method: str, training: FeatureCache, backbone: Backbone, profile: Profile, seed: int, folder: Path
 ) -> FAPrompt:
     """Prompts learned on a cached dataset."""
-    settings = ModelSettings.parse(profile.model.model_dump() | LEARNED[method])
+    changed = load_profile("mini", LEARNED[method])
     torch.manual_seed(seed)
-    model = FAPrompt(backbone.text_tower, settings, backbone.patch_width)
-    how = profile.training.model_copy(update={"seed": seed})
+    model = FAPrompt(backbone.text_tower, changed.model, backbone.patch_width)
+    how = changed.training.model_copy(update={"seed": seed})
     train(model, backbone, training, profile.features, how, folder)
     return model
 
@@ -205,15 +224,20 @@ def gather(folder: Path) -> pd.DataFrame:
 def main() -> None:
     """Run what is missing, gather, print and write the tables."""
     parser = argparse.ArgumentParser(description="What the mini profile shows.")
-    parser.add_argument("--methods", nargs="+", metavar="NAME", default=METHODS, help="default: all")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--methods", nargs="+", metavar="NAME", default=METHODS, help="default: all")
+    which.add_argument(
+        "--sweeps", dest="methods", action="store_const", const=tuple(SWEEPS), help="one setting at a time"
+    )
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=paths.runs() / "study")
     chosen = parser.parse_args()
-    unknown = [name for name in chosen.methods if name not in METHODS]
+    known = (*METHODS, *SWEEPS)
+    unknown = [name for name in chosen.methods if name not in known]
     if unknown:
-        raise SystemExit(f"unknown method {unknown[0]!r}; methods: {', '.join(METHODS)}.")
+        raise SystemExit(f"unknown method {unknown[0]!r}; methods: {', '.join(known)}.")
     cells = plan(chosen.methods, chosen.draws, chosen.seeds)
     with ProcessPoolExecutor(chosen.workers, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(cell, chosen.folder, *each) for each in cells]

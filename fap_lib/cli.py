@@ -22,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_parity(commands)
     _add_ledger(commands)
     _add_weights(commands)
+    _add_notebooks(commands)
 
     from data_prep import cli as data_cli
     from data_prep.mini import cli as mini_cli
@@ -131,6 +132,18 @@ def _ledger(_: argparse.Namespace) -> None:
         setting = row.setting or "no setting"
         print(f"{row.id}  ({setting}; default as {row.default})")
         print(f"  paper:    {row.paper}\n  released: {row.released} [{row.where}]\n  why:      {row.why}\n")
+
+
+def _add_notebooks(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("notebooks", help="run the notebooks and store their outputs in them")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="such as 02_compound_prompts; default: all")
+    parser.set_defaults(run=_notebooks)
+
+
+def _notebooks(chosen: argparse.Namespace) -> None:
+    from fap_lib.stored import store
+
+    store(chosen.names)
 
 
 def _add_weights(commands: argparse._SubParsersAction) -> None:

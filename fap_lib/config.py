@@ -200,6 +200,19 @@ class EvaluateRun(FeatureRun):
     """Hand-written prompts (`fap_lib.baselines.PUBLISHED`) instead of learned ones."""
 
 
+class LessonRun(Settings):
+    """Parameters of the notebooks that look at learned prompts (`fap_lib.lesson`)."""
+
+    title: ClassVar[str] = "notebook"
+    data: str
+    split: Literal["train", "test"] = "test"
+    prompts: str
+    """`paper` or `released` for those that ship with the mini profile, else a checkpoint's path."""
+    profile: str = "mini"
+    settings: dict[str, Any] = Field(default_factory=dict)
+    device: str = "auto"
+
+
 class CompareRun(Settings):
     """Parameters of the notebook that gathers a grid and compares it with reported values."""
 

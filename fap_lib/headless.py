@@ -4,6 +4,8 @@ import os
 import shutil
 import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -91,10 +93,8 @@ def run_notebook(name: str, parameters: dict[str, Any], folder: Path, holds: tup
 def _execute(
     source: Path, target: Path, parameters: dict[str, Any], manager: type[AsyncKernelManager]
 ) -> None:
-    before = os.environ.get("FAP_PROGRESS")
-    os.environ["FAP_PROGRESS"] = "0"  # inherited by the kernel
     try:
-        with disk_errors(target):
+        with quiet(), disk_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             papermill.execute_notebook(
                 str(source),
@@ -109,6 +109,15 @@ def _execute(
         if error.ename == KitError.__name__:
             raise KitError(f"{error.evalue} (notebook: {target})") from error
         raise
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars in kernels that start meanwhile; they inherit the environment."""
+    before = os.environ.get("FAP_PROGRESS")
+    os.environ["FAP_PROGRESS"] = "0"
+    try:
+        yield
     finally:
         if before is None:
             del os.environ["FAP_PROGRESS"]

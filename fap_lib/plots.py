@@ -1,17 +1,55 @@
 """Static pictures in one style. Compared maps share one colour scale from 0 to 1, never their own range."""
 
+import io
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from fap_lib.files import atomic
 from fap_lib.images import load_image
 from fap_lib.scoring import Scores
 
 COLOURS = "cividis"  # readable with every kind of colour vision, and in grey
+
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+"""Okabe and Ito's colours, told apart with every kind of colour vision."""
+
+plt.rcParams.update(
+    {
+        "axes.prop_cycle": plt.cycler(color=PALETTE),
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "image.cmap": COLOURS,
+        "image.interpolation": "nearest",
+        "figure.constrained_layout.use": True,
+        "legend.frameon": False,
+    }
+)
+
+
+def show(figure: Figure, alt: str, dpi: int = 80) -> None:
+    """Display a figure in a notebook, small and with an alternative text, and close it.
+
+    Stored pictures have at most 256 colours: a notebook with outputs must stay small.
+
+    Args:
+        alt: says what is to be seen, for those who do not see it; it is part of the stored output.
+    """
+    from IPython.display import display
+
+    drawn, stored = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi)
+    plt.close(figure)
+    Image.open(drawn).convert("RGB").quantize(256).save(stored, format="png", optimize=True)
+    display(
+        {"image/png": stored.getvalue(), "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}}
+    )
 
 
 def heat_maps(scores: Scores, index: list[int], sigma: float) -> Figure:

@@ -1,0 +1,185 @@
+"""The notebooks as files: complete, small, readable, and showing the library's own code."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from fap_lib import paths
+from fap_lib.errors import KitError
+from fap_lib.stored import LIMIT, notebooks, run, solutions
+
+EACH = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+
+SHOWN = {
+    "fap_lib.cap": {"CompoundPrompts", "prototype", "orthogonality_loss"},
+    "fap_lib.dap": {"PriorNetwork", "select_patches", "prior_loss"},
+    "fap_lib.losses": {"focal_loss", "dice_loss", "map_loss", "image_cross_entropy", "image_focal_loss"},
+    "fap_lib.training": {"losses"},
+    "fap_lib.model": {"class_logits", "score"},
+}
+"""What the notebooks must show of the library, in cells tagged `code-of:MODULE`."""
+
+
+def read(path: Path) -> NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def prose(notebook: NotebookNode) -> str:
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+@EACH
+def test_it_is_valid_small_and_ran_from_top_to_bottom(path: Path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert path.stat().st_size <= LIMIT
+    assert [cell.execution_count for cell in code(notebook)] == list(range(1, len(code(notebook)) + 1))
+    # nbval compares nothing where nothing is stored.
+    checked = [
+        cell
+        for cell in code(notebook)
+        if cell.outputs and "nbval-ignore-output" not in cell.metadata.get("tags", [])
+    ]
+    assert len(checked) >= 3
+    kinds = {output.output_type for cell in code(notebook) for output in cell.outputs}
+    assert kinds <= {"stream", "execute_result", "display_data"}
+    assert "widgets" not in notebook.metadata
+    assert "execution" not in {key for cell in notebook.cells for key in cell.metadata}
+
+
+@EACH
+def test_its_parameters_come_first_and_are_checked_next(path: Path):
+    first, second = code(read(path))[:2]
+    assert "parameters" in first.metadata.tags
+    for statement in ast.parse(first.source).body:
+        assert isinstance(statement, ast.Assign)
+        ast.literal_eval(statement.value)
+    assert ".from_notebook(globals())" in second.source
+
+
+@EACH
+def test_it_teaches(path: Path):
+    text = prose(read(path))
+    for part in ("**Question.**", "Paper:", "Before:", "Time:", "## Learning goals", "## Remember"):
+        assert part in text, part
+    titles = re.findall(r"^#+ Exercise \d+ · (?:easy|medium|hard) · \d+ minutes", text, re.MULTILINE)
+    assert len(titles) >= 2
+    assert len(solutions(read(path))) == len(titles) == text.count("<details>")
+
+
+@EACH
+def test_its_cells_are_short_and_its_pictures_have_alternative_texts(path: Path):
+    notebook = read(path)
+    lines = [
+        len(cell.source.splitlines())
+        for cell in code(notebook)
+        if not any(tag.startswith("code-of:") for tag in cell.metadata.get("tags", []))
+    ]
+    assert max(lines) <= 24
+    for cell in code(notebook):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                assert len(output.metadata["image/png"]["alt"]) > 20
+    assert "](http" not in text_of_images(notebook)
+
+
+def text_of_images(notebook: NotebookNode) -> str:
+    """Markdown pictures, which must not be fetched from anywhere."""
+    return "".join(re.findall(r"!\[.*?\]\(.*?\)", prose(notebook)))
+
+
+def definitions(source: str) -> dict[str, str]:
+    """Functions and classes of a source, also those in classes, without docstrings: name to code."""
+    found = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(inner):
+                    inner.body = inner.body[1:] or [ast.Pass()]
+            found[node.name] = ast.unparse(node)
+    return found
+
+
+def test_code_shown_is_code_imported():
+    shown: dict[str, set[str]] = {}
+    for path in notebooks():
+        for cell in code(read(path)):
+            for tag in cell.metadata.get("tags", []):
+                if tag.startswith("code-of:"):
+                    module = tag.removeprefix("code-of:")
+                    library = definitions(Path(importlib.import_module(module).__file__).read_text())
+                    own = definitions(cell.source)
+                    assert own, f"{path.stem}: a cell tagged {tag} defines nothing"
+                    for name, source in own.items():
+                        assert source == library[name], f"{path.stem} shows another {module}.{name}"
+                    shown.setdefault(module, set()).update(own)
+    for module, names in SHOWN.items():
+        assert names <= shown[module], f"{module}: not shown"
+
+
+def nbval(path: Path) -> subprocess.CompletedProcess:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval",
+        "--nbval-current-env",
+        "-p",
+        "no:cacheprovider",
+        path,
+    ]
+    return subprocess.run(command, cwd=path.parent, capture_output=True, text=True)
+
+
+def small(tmp_path: Path, printed: str) -> Path:
+    notebook = nbformat.v4.new_notebook()
+    cell = nbformat.v4.new_code_cell("print(6 * 7)", execution_count=1)
+    cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=printed)]
+    notebook.cells = [cell]
+    nbformat.write(notebook, tmp_path / "small.ipynb")
+    return tmp_path / "small.ipynb"
+
+
+def test_a_tampered_output_fails(tmp_path: Path):
+    assert nbval(small(tmp_path, "42\n")).returncode == 0
+    refused = nbval(small(tmp_path, "43\n"))
+    assert refused.returncode == 1
+    assert "1 failed" in refused.stdout
+
+
+def exercise(tmp_path: Path, solution: str) -> Path:
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [
+        nbformat.v4.new_code_cell(
+            "from fap_lib.exercises import check\nanswer = ...\ncheck(answer, 4, hint='Count again.')"
+        ),
+        nbformat.v4.new_markdown_cell(
+            f"<details><summary>Solution</summary>\n\n```python\n{solution}\n```\n</details>"
+        ),
+    ]
+    nbformat.write(notebook, tmp_path / "exercise.ipynb")
+    return tmp_path / "exercise.ipynb"
+
+
+def test_a_wrong_solution_stops_the_storing_of_outputs(tmp_path: Path):
+    stored = run(exercise(tmp_path, "answer = 2 + 2"))
+    assert "No answer yet" in stored.cells[0].outputs[0].text
+    with pytest.raises(KitError, match="solution 1 is refused by its check: Not yet"):
+        run(exercise(tmp_path, "answer = 5"))
+
+
+def test_notebooks_have_one_number_each():
+    numbers = [int(path.stem.split("_")[0]) for path in notebooks()]
+    assert numbers == list(range(len(numbers)))
+    assert all(path.parent == paths.NOTEBOOKS for path in notebooks())
