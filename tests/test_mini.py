@@ -301,3 +301,18 @@ def test_gains_pair_runs_and_intervals_count_each_cell_once():
     mean, half = study_tables.gain(results, "CAP", "single prompt", "image_auroc", "mini-test")
     assert mean == pytest.approx(0.035)
     assert half == pytest.approx(3.18245 * np.std([2, 3, 4, 5], ddof=1) / 100 / 2, rel=1e-4)
+
+
+def test_the_pages_hold_the_committed_study():
+    results = study_tables.load()
+    page = study_tables.README.read_text(encoding="utf-8")
+    assert (study_tables.RESULTS / "study.md").read_text(encoding="utf-8") == study_tables.document(results)
+    assert study_tables.filled(page, results) == page
+
+
+def test_the_study_has_the_runs_it_promises():
+    """Five seeds, three draws, two auxiliary sets."""
+    means = study_tables.of(study_tables.load(), "mini-test")
+    for method in ("single prompt", "CAP", "CAP + DAP, paper", "CAP + DAP, released"):
+        own = means[means.method == method]
+        assert own.groupby(["train", "draw"]).seed.nunique().tolist() == [5] * 6
