@@ -157,10 +157,15 @@ class FAPrompt(nn.Module):
             static_map, adapted_map, text, prior, chosen, self._logits(image[:, None], text, 1)[:, 0]
         )
 
-    def prompt_maps(self, patches: Tensor, static: StaticText) -> Tensor:
-        """(B, K, N) abnormal probability of each single static prompt against the normal prompt."""
-        difference = F.normalize(static.abnormal, dim=-1) - static.normal
-        return ((patches @ difference.T) / self.settings.temperature).sigmoid().transpose(1, 2)
+    def prompt_maps(self, patches: Tensor, static: StaticText, prior: Tensor | None = None) -> Tensor:
+        """(B, K, N) abnormal probability of each single prompt against the normal prompt.
+
+        Args:
+            prior: (B, width), as `Prediction` holds it, for the adapted prompts; None for the static ones.
+        """
+        abnormal = static.abnormal if prior is None else self._adapted(static.prefix, prior)
+        difference = F.normalize(abnormal, dim=-1) - static.normal
+        return (patches @ difference.mT / self.settings.temperature).sigmoid().mT
 
     def save(
         self, path: Path, backbone: "Backbone", features: FeatureSettings, about: dict[str, Any]

@@ -108,6 +108,18 @@ def test_the_mean_of_one_prompt_is_that_prompt(backbone):
         assert torch.allclose(model.prompt_maps(patches, static)[:, 0], whole, atol=1e-6)
 
 
+def test_adapted_maps_of_single_prompts_are_those_of_their_image(backbone):
+    settings = ModelSettings(deep_layers=2, n_prompts=1)
+    model = FAPrompt(backbone.text_tower, settings, backbone.patch_width)
+    patches = unit(2, 25, 64)
+    with torch.no_grad():
+        static = model.static_text()
+        prediction = model(unit(2, 64), patches, static)
+        maps = model.prompt_maps(patches, static, prediction.prior)
+    assert torch.allclose(maps[:, 0], prediction.adapted[..., 1], atol=1e-6)
+    assert not torch.allclose(maps[:, 0], prediction.static[..., 1], atol=1e-6)
+
+
 def test_gradients_reach_every_parameter_and_no_frozen_weight(model, backbone):
     model.train()
     static = model.static_text()
