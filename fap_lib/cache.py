@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -86,6 +87,15 @@ class FeatureCache:
         size = self.image_size
         bits = np.unpackbits(read_rows(self._masks, index), axis=1, count=size * size)
         return torch.from_numpy(bits.reshape(-1, size, size).view(bool))
+
+    def part(self, index: np.ndarray) -> "FeatureCache":
+        """Some of the images as a cache of their own, in memory; for trying things on a few."""
+        few = copy(self)
+        few.records = [self.records[i] for i in index]
+        few.digest = hashlib.sha256(f"{self.digest} {list(map(int, index))}".encode()).hexdigest()
+        few.image, few.patches = read_rows(self.image, index), read_rows(self.patches, index)
+        few._masks = read_rows(self._masks, index)
+        return few
 
 
 def read_rows(array: np.ndarray, index: np.ndarray) -> np.ndarray:

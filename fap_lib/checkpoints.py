@@ -89,7 +89,10 @@ def read_header(path: Path) -> dict[str, Any]:
         KitError: no such file, not a checkpoint, or one of another kit version.
     """
     if not path.is_file():
-        raise KitError(f"there is no checkpoint at {path}.")
+        raise KitError(
+            f"there is no checkpoint at {path}; train prompts with notebook 4, or run `make demo`, "
+            "which leaves some in runs/demo/training."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["faprompt"])

@@ -85,6 +85,25 @@ def pixel_metrics(batches: Batches) -> list[Metric]:
     return fine.metrics()
 
 
+def pro_curve(maps: Tensor, masks: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """False positive rate and per-region overlap at every threshold, from the highest, by sorting all pixels.
+
+    For a few images, to see what `pixel_metrics` computes without a sort: the mean over regions of the
+    share of their pixels above the threshold, against the share of normal pixels above it.
+
+    Args:
+        maps: (b, H, W). masks: (b, H, W) bool, some pixels of each kind.
+    """
+    weights, regions = region_weights(masks)
+    overlap = torch.zeros(maps.numel(), dtype=torch.float64)
+    overlap[masks.flatten()] = weights / regions
+    score, order = maps.flatten().sort(descending=True)
+    normal = (~masks.flatten()[order]).double()
+    last = torch.cat([score[1:] != score[:-1], torch.tensor([True])])  # equal scores are passed together
+    fpr, pro = normal.cumsum(0) / normal.sum(), overlap[order].cumsum(0)
+    return np.r_[0, fpr[last].numpy()], np.r_[0, pro[last].numpy()]
+
+
 def undefined_pixel_metrics(reason: str) -> list[Metric]:
     """All pixel metrics as undefined, for data without masks."""
     return _undefined("pixel", _PIXEL, reason)

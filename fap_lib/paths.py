@@ -7,6 +7,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOKS = REPOSITORY / "notebooks"
 LOCK = REPOSITORY / "requirements.lock"
 WORKFLOW = REPOSITORY / "workflow"
+SNAPSHOT = REPOSITORY / "benchmarks" / "results" / "grid-mini"
 
 PROMPTS = "prompts.safetensors"
 """Name of the checkpoint in a training's folder."""
@@ -41,6 +42,11 @@ def dataset(name: str) -> Path:
 def run(name: str) -> Path:
     """A place of a run: relative paths start at `home()`, not at the working directory."""
     return home() / Path(name).expanduser()
+
+
+def grid(name: str) -> Path:
+    """The folder of a grid of runs; `snapshot` is the mini grid's results that come with the kit."""
+    return SNAPSHOT if name == "snapshot" else run(name)
 
 
 def models() -> Path:

@@ -1,7 +1,10 @@
 """Static pictures in one style. Compared maps share one colour scale from 0 to 1, never their own range."""
 
 import io
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +14,7 @@ from PIL import Image
 
 from fap_lib.files import atomic
 from fap_lib.images import load_image
+from fap_lib.progress import watched
 from fap_lib.scoring import Scores
 
 COLOURS = "cividis"  # readable with every kind of colour vision, and in grey
@@ -31,6 +35,12 @@ plt.rcParams.update(
         "legend.frameon": False,
     }
 )
+
+
+def palette() -> list[int]:
+    """The colours of maps from 0 to 1 in 256 steps, as Pillow wants a palette: red, green, blue, red ..."""
+    steps = plt.get_cmap(COLOURS)(np.arange(256) / 255)[:, :3]
+    return [int(value) for value in np.rint(255 * steps).flatten()]
 
 
 def show(figure: Figure, alt: str, dpi: int = 80) -> None:
@@ -79,6 +89,90 @@ def heat_maps(scores: Scores, index: list[int], sigma: float) -> Figure:
     return figure
 
 
+def gallery(scores: Scores, index: list[int], sigma: float) -> Figure:
+    """One column an image: the image with the outline of its mask, and below it its anomaly map, 0 to 1.
+
+    Args:
+        index: which images, at least one. sigma: smoothing of the maps in pixels.
+    """
+    cache = scores.cache
+    maps, masks = scores.maps(np.array(index), sigma), cache.masks(np.array(index))
+    figure, axes = plt.subplots(2, len(index), figsize=(0.4 + 1.05 * len(index), 2.8), squeeze=False)
+    for place, (upper, lower) in enumerate(axes.T):
+        record = cache.records[index[place]]
+        upper.imshow(load_image(cache.root / record.image, cache.image_size))
+        if masks[place].any():
+            upper.contour(masks[place], levels=[0.5], colors=PALETTE[5], linewidths=1)
+        upper.set_title(f"{record.category}\n{record.defect}", fontsize=8)
+        shown = lower.imshow(maps[place], cmap=COLOURS, vmin=0, vmax=1)
+        lower.set_title(f"score {scores.image[index[place]]:.2f}", fontsize=8)
+        upper.set_axis_off()
+        lower.set_axis_off()
+    figure.colorbar(shown, ax=axes[:, -1], label="abnormal probability")
+    return figure
+
+
+def loss_curves(log: list[dict[str, Any]]) -> Figure:
+    """One panel a term of the training loss: each step, and the mean of each epoch at its middle.
+
+    Args:
+        log: lines of `training.jsonl`, at least one.
+    """
+    table = pd.DataFrame(log)
+    names = [name for name in log[0] if name not in ("step", "epoch", "seconds", "total")]
+    figure, axes = plt.subplots(2, -(-len(names) // 2), figsize=(7.2, 3.6), squeeze=False, sharex=True)
+    means = table.groupby("epoch").mean(numeric_only=True)
+    for axis, name in zip(axes.flat, names, strict=False):
+        axis.plot(table["step"], table[name], color="0.8", linewidth=0.8, label="a step")
+        axis.plot(means["step"], means[name], "o-", markersize=3, label="mean of an epoch")
+        axis.set(title=name, ylim=(0, None))
+    for axis in axes.flat[len(names) :]:
+        axis.set_axis_off()
+    figure.supxlabel("step", fontsize=9)
+    figure.supylabel("loss, before its weight", fontsize=9)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    return figure
+
+
+def live_curves(every: float = 2.0) -> Callable[[dict[str, Any]], None] | None:
+    """Something for `train` to call, which redraws the curves while a person looks; else None.
+
+    Args:
+        every: seconds between two pictures.
+    """
+    if not watched():
+        return None
+    from IPython.display import DisplayHandle
+
+    handle, log, drawn = DisplayHandle(), [], [0.0]
+
+    def follow(line: dict[str, Any]) -> None:
+        log.append(line)
+        if time.monotonic() - drawn[0] > every:
+            figure = loss_curves(log)
+            (handle.update if drawn[0] else handle.display)(figure)
+            plt.close(figure)
+            drawn[0] = time.monotonic()
+
+    return follow
+
+
+def dataset_bars(means: pd.DataFrame, level: str, metric: str) -> Figure:
+    """Means over categories in per cent: a group of bars a dataset, a bar a method.
+
+    Args:
+        means: rows of `fap_lib.results.over_seeds` with a column `name` that tells methods apart.
+    """
+    chosen = means[(means["level"] == level) & (means["metric"] == metric)]
+    wide = 100 * chosen.pivot_table(index="dataset", columns="name", values="mean", sort=False)
+    colours = [PALETTE[i % len(PALETTE)] for i in range(wide.shape[1])]
+    figure, axis = plt.subplots(figsize=(7.2, 3.2))
+    wide.plot.bar(ax=axis, color=colours, width=0.8, rot=0, edgecolor="white", linewidth=0.5)
+    axis.set(ylim=(0, 100), xlabel="tested on", ylabel=f"{level} {metric}, %")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    return figure
+
+
 def obtained_and_reported(comparison: pd.DataFrame, method: str) -> Figure:
     """Obtained means of one method beside reported ones: a panel a metric, a row a dataset, in per cent.
 
@@ -91,7 +185,7 @@ def obtained_and_reported(comparison: pd.DataFrame, method: str) -> Figure:
     figure, axes = plt.subplots(
         1,
         len(metrics),
-        figsize=(9, 1.6 + 0.3 * len(datasets)),
+        figsize=(7.5, 1.6 + 0.3 * len(datasets)),
         sharey=True,
         squeeze=False,
         layout="constrained",

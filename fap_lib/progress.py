@@ -15,6 +15,15 @@ def bar(items: Iterable[Item], title: str, total: int | None = None, start: int 
 
     Headless runs set `FAP_PROGRESS=0`: a notebook bar would store a widget nobody can open.
     """
-    in_notebook = "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
-    seen = os.environ.get("FAP_PROGRESS") != "0" and (in_notebook or sys.stderr.isatty())
+    seen = os.environ.get("FAP_PROGRESS") != "0" and (in_notebook() or sys.stderr.isatty())
     return tqdm(items, desc=title, total=total, initial=start, disable=not seen)
+
+
+def in_notebook() -> bool:
+    """Whether this is a notebook's kernel."""
+    return "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
+
+
+def watched() -> bool:
+    """Whether a person looks at this notebook while it runs."""
+    return in_notebook() and os.environ.get("FAP_PROGRESS") != "0"

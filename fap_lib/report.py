@@ -11,7 +11,7 @@ import pandas as pd
 from fap_lib import latex
 from fap_lib.files import read_json, write_text
 from fap_lib.reported import LEVELS
-from fap_lib.results import costs, unfinished
+from fap_lib.results import TABLES, costs, is_snapshot, unfinished
 from fap_lib.runs import FILE
 from fap_lib.scoring import MEAN
 
@@ -53,11 +53,15 @@ def write_grid(
 ) -> list[Path]:
     """Write a grid's tables as CSV and LaTeX, and `report.html`, below `folder/results`; return their paths.
 
+    A snapshot stays as it is: it has no runs to write about.
+
     Args:
         results, summary, comparison: see `fap_lib.results` and `fap_lib.reported.compare`.
         label: what the figures mean.
     """
-    place = folder / "results"
+    if is_snapshot(folder):
+        return []
+    place = folder / TABLES
     spent = costs(folder)
     tables = {"results": results, "summary": summary, "comparison": comparison, "costs": spent}
     for name, table in tables.items():

@@ -1,19 +1,25 @@
 """Results on disk: of one run (metrics as JSON and CSV, a score for every image), and of a grid of runs."""
 
 import csv
+import gzip
 import io
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from fap_lib.files import read_json, write_json, write_text
+from fap_lib.errors import KitError
+from fap_lib.files import atomic, read_json, write_json, write_text
 from fap_lib.jobs import DONE, PLAN, is_done
 from fap_lib.runs import FILE
 from fap_lib.scoring import MEAN, Scores
 
 METRICS = "metrics"
+TABLES = "results"
+"""Folder of a grid's tables."""
+
 SCORES = "scores.csv"
+_LABEL = "label.txt"
 _CELL = ["method", "title", "group", "mode", "source", "dataset", "category", "level", "metric", "definition"]
 
 
@@ -67,14 +73,21 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def gather(folder: Path) -> pd.DataFrame:
-    """All metrics of a grid's finished evaluations, one row a value.
+    """All metrics of a grid's finished evaluations, or of a snapshot, one row a value.
 
     Columns: method, title, group, mode, source (what the prompts were learned on), dataset, category, level,
     metric, definition, value in [0, 1] or missing, error (its bound), reason, images, seed, run and training
     (folders of the runs that made it), backbone, trained, image_size, reported, unlike.
     """
+    if is_snapshot(folder):
+        (path,) = (folder / TABLES).glob("results.csv*")
+        table = pd.read_csv(path).astype({"seed": "Int64"}).fillna({"reason": "", "unlike": ""})
+        texts = ["mode", "source", "reported", "training"]
+        return table.assign(
+            **{name: table[name].astype(object).where(table[name].notna(), None) for name in texts}
+        )
     rows: list[dict[str, Any]] = []
-    for facts in read_json(folder / PLAN, "plan of a grid")["jobs"]["results"]["facts"]["rows"]:
+    for facts in _jobs(folder)["results"]["facts"]["rows"]:
         place = folder / facts["run"]
         if is_done(folder, facts["run"]):
             made = read_json(place / FILE, "run manifest")
@@ -111,8 +124,10 @@ def costs(folder: Path) -> pd.DataFrame:
     Columns: jobs, seconds (of all jobs, kernels' start included; jobs side by side count fully), and the
     largest memory of one job in MiB, on the CPU and on the GPU.
     """
+    if is_snapshot(folder):
+        return pd.read_csv(folder / TABLES / "costs.csv", keep_default_na=False)
     rows = []
-    for name, job in read_json(folder / PLAN, "plan of a grid")["jobs"].items():
+    for name, job in _jobs(folder).items():
         if job["kind"] != "results" and is_done(folder, name):
             made = read_json(folder / name / FILE, "run manifest")
             rows.append(
@@ -134,6 +149,51 @@ def costs(folder: Path) -> pd.DataFrame:
 
 
 def unfinished(folder: Path) -> list[str]:
-    """Evaluations of a grid's plan that are not there."""
-    jobs = read_json(folder / PLAN, "plan of a grid")["jobs"]
+    """Evaluations of a grid's plan that are not there; a snapshot is made of a whole grid."""
+    if is_snapshot(folder):
+        return []
+    jobs = _jobs(folder)
     return [name for name, job in jobs.items() if job["kind"] == "evaluation" and not is_done(folder, name)]
+
+
+def meaning(folder: Path, results: pd.DataFrame) -> str:
+    """What the figures of a grid mean: the label of its runs."""
+    if is_snapshot(folder):
+        return (folder / TABLES / _LABEL).read_text(encoding="utf-8").strip()
+    return read_json(folder / results["run"].iloc[0] / f"{METRICS}.json", "metrics")["label"]
+
+
+def is_snapshot(folder: Path) -> bool:
+    """Whether a folder holds a grid's tables without its runs; see `write_snapshot`."""
+    return not (folder / PLAN).exists() and (folder / TABLES / _LABEL).is_file()
+
+
+def write_snapshot(folder: Path, target: Path) -> None:
+    """Keep the tables of a finished grid without its runs: values to six decimals, costs, label.
+
+    `gather`, `costs`, `unfinished` and `meaning` read `target` as they read a grid.
+
+    Raises:
+        KitError: the grid is not finished.
+    """
+    if missing := unfinished(folder):
+        raise KitError(f"{folder} is not finished ({missing[0]} is missing); run it to its end first.")
+    results = gather(folder)
+    text = results.round({"value": 6, "error": 6}).to_csv(index=False, lineterminator="\n")
+    with atomic(target / TABLES / "results.csv.gz") as temporary:
+        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
+    write_text(target / TABLES / "costs.csv", costs(folder).to_csv(index=False, lineterminator="\n"))
+    write_text(target / TABLES / _LABEL, meaning(folder, results) + "\n")
+
+
+def _jobs(folder: Path) -> dict[str, Any]:
+    """The jobs of a grid's plan.
+
+    Raises:
+        KitError: there is none.
+    """
+    if not (folder / PLAN).is_file():
+        raise KitError(
+            f"{folder} holds no grid of runs; make one with `make paper PROFILE=mini`, or name another."
+        )
+    return read_json(folder / PLAN, "plan of a grid")["jobs"]

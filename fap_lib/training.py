@@ -86,6 +86,7 @@ def train(
     settings: TrainSettings,
     folder: Path,
     validate: Callable[[FAPrompt], dict[str, float]] | None = None,
+    follow: Callable[[dict[str, Any]], None] | None = None,
 ) -> Path:
     """Train `model` on a cached dataset and write its checkpoint into `folder`.
 
@@ -95,6 +96,7 @@ def train(
 
     Args:
         validate: called after each epoch, its figures go to the log; nothing is chosen by them.
+        follow: called with each step's line of the log, such as `fap_lib.plots.live_curves`.
 
     Returns:
         Path of the checkpoint.
@@ -138,6 +140,8 @@ def train(
                 )
             line: dict[str, Any] = {"step": step, "epoch": epoch, **terms}
             log.write(json.dumps({**line, "seconds": round(time.perf_counter() - before, 3)}) + "\n")
+            if follow is not None:
+                follow(line)
             epoch_ends = step % per_epoch == 0
             if epoch_ends and validate is not None:
                 model.eval()
