@@ -5,32 +5,36 @@ The README takes what stands between its lines `<!-- study -->` and `<!-- study 
 
 import math
 import re
-from pathlib import Path
 
 import pandas as pd
-from scipy.stats import t as student
 
 from fap_lib import paths
+from fap_lib.ablations import (
+    COMPARED,
+    FULL,
+    METRICS,
+    ORGANS,
+    SINGLE,
+    STUDY,
+    SWEEPS,
+    SWEPT,
+    TEST,
+    VALIDATION,
+    differences,
+    interval,
+    load,
+    of,
+    paired,
+)
 from fap_lib.files import write_text
 from fap_lib.scoring import MEAN
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = STUDY.parent
 README = paths.REPOSITORY / "README.md"
-TEST, ORGANS, VALIDATION = "mini-test", "mini-organs", "mini-val"
 
-FULL, SINGLE, PROBE = "CAP + DAP, paper", "single prompt", "linear probe"
+PROBE = "linear probe"
 HAND, SILENT = "hand: ", "silent "
 """Beginnings of the names of hand-written wordings: read by the mini CLIP; by its twin."""
-
-METRICS = {
-    "image_auroc": "image AUROC",
-    "image_ap": "image AP",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_auroc_foreground": "the same in the foreground",
-    "aupro_official": "AUPRO official",
-}
-
-COMPARED = ("image_auroc", "pixel_auroc", "aupro_official")
 
 GAINS = (
     (FULL, HAND),
@@ -44,11 +48,6 @@ GAINS = (
 """Compared pairs; `HAND` is the hand-written wording that is best in the metric on validation."""
 
 
-def load() -> pd.DataFrame:
-    """The committed runs."""
-    return pd.read_csv(RESULTS / "study.csv")
-
-
 def best_wording(results: pd.DataFrame, metric: str) -> str:
     """The hand-written wording with the highest value of a metric on validation.
 
@@ -60,41 +59,24 @@ def best_wording(results: pd.DataFrame, metric: str) -> str:
     return str(means.groupby("method")[metric].mean().idxmax())
 
 
-def of(results: pd.DataFrame, test: str, category: str = MEAN) -> pd.DataFrame:
-    """The rows of one test set and category."""
-    return results[(results.test == test) & (results.category == category)]
-
-
-def interval(values: pd.DataFrame, metric: str) -> tuple[float, float]:
-    """Mean and half width of a 95 % t-interval over cells (auxiliary set x draw), seeds averaged first.
-
-    Runs that share their data are not independent, so each cell counts once.
-    """
-    cells = values.groupby(["train", "draw"])[metric].mean()
-    if len(cells) < 2 or cells.isna().any():
-        return float(cells.mean()), math.nan
-    half = student.ppf(0.975, len(cells) - 1) * cells.std(ddof=1) / math.sqrt(len(cells))
-    return float(cells.mean()), float(half)
-
-
 def gain(results: pd.DataFrame, method: str, over: str, metric: str, test: str) -> tuple[float, float]:
     """Mean and interval of the difference between two methods, run by run (same data, same seed)."""
-    means = of(results, test)
     # Hand-written prompts have one value a draw, learned ones one a training.
-    keys = ["draw"] if over.startswith(HAND) else ["train", "draw", "seed"]
-    base = means[means.method == over].set_index(keys)[metric].rename("base")
-    pairs = means[means.method == method].join(base, on=keys)
-    return interval(pairs.assign(gain=pairs[metric] - pairs["base"]), "gain")
+    keys = ("draw",) if over.startswith(HAND) else ("train", "draw", "seed")
+    return interval(paired(results, method, over, metric, test, keys), "gain")
 
 
 def means_table(results: pd.DataFrame, test: str) -> str:
-    """Every method by its AUPRO; of the hand-written wordings those best in a metric, with their twins."""
+    """Every method by its AUPRO; of the hand-written wordings those best in a metric, with their twins.
+
+    Sweeps are not among them; see `sweeps_table`.
+    """
     best = {best_wording(results, metric) for metric in COMPARED}
     rows = of(results, test)
     names = [
         name
         for name in dict.fromkeys(rows.method)
-        if not name.startswith((HAND, SILENT)) or name.removeprefix(SILENT) in best
+        if name not in SWEPT and (not name.startswith((HAND, SILENT)) or name.removeprefix(SILENT) in best)
     ]
     order = sorted(names, key=lambda name: rows[rows.method == name]["aupro_official"].fillna(0).mean())
     lines = [_row([f"`{test}`, %", "runs", *METRICS.values()]), "|---" * (len(METRICS) + 2) + "|"]
@@ -118,6 +100,25 @@ def gains_table(results: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def sweeps_table(results: pd.DataFrame) -> str:
+    """What one changed setting does to `FULL`, run by run, in points; empty where no sweep has run.
+
+    Few cells: the intervals go by the spread that all these differences share.
+    """
+    found = differences(results, SWEPT)
+    if found.empty:
+        return ""
+    title = f"`{FULL}` with one setting changed, on `{TEST}`, points"
+    lines = [_row([title, "", "runs", *(METRICS[name] for name in COMPARED)]), "|---" * 6 + "|"]
+    for question, methods in SWEEPS.items():
+        for method in methods:
+            own = found[found.method == method].set_index("metric")
+            if len(own):
+                cells = [_shown(own["mean"][m] / 100, own["pooled"][m] / 100, sign="+") for m in COMPARED]
+                lines.append(_row([question, method, own.runs.iloc[0], *cells]))
+    return "\n".join(lines)
+
+
 def groups_table(results: pd.DataFrame, defects: bool) -> str:
     """Image AUROC of each test category, or of each kind of defect against the normal images."""
     names = [best_wording(results, "image_auroc"), SINGLE, FULL, PROBE]
@@ -134,6 +135,13 @@ def groups_table(results: pd.DataFrame, defects: bool) -> str:
 def document(results: pd.DataFrame) -> str:
     """All tables."""
     wordings = results.method[results.method.str.startswith(HAND)].nunique()
+    sweeps = sweeps_table(results)
+    if sweeps:
+        sweeps = f"""
+One setting changed, run by run; intervals from the spread of cells pooled over these rows, because most have few.
+
+{sweeps}
+"""
     return f"""# The mini world's study
 
 `python -m benchmarks.study`: generated images, and the kit's own mini CLIP (one pre-training). Means with
@@ -147,7 +155,7 @@ state words said nothing.
 {means_table(results, ORGANS)}
 
 {gains_table(results)}
-
+{sweeps}
 By category, then by kind of defect (both test sets, all runs):
 
 {groups_table(results, defects=False)}
