@@ -68,7 +68,8 @@ SWEEPS: dict[str, dict[str, Any]] = {
     "half the epochs": {"training": {"epochs": 4}},
     "twice the epochs": {"training": {"epochs": 16}},
 }
-"""Changes of CAP + DAP in `paper` mode (K = 10, M = 10, E = 5, E' = 2, 8 epochs), one at a time."""
+"""Changes of CAP + DAP in `paper` mode (K = 10, M = 10, E = 5, E' = 2, 8 epochs), one at a time; tested on
+`mini-test` alone."""
 
 LEARNED = {**{name: {"model": change} for name, change in MODELS.items()}, **SWEEPS}
 
@@ -194,7 +195,8 @@ def cell(folder: Path, draw: int, train_set: str, jobs: list[tuple[str, int]]) -
 
     for method, seed in jobs:
         reader = silent() if method.startswith(SILENT) else backbone
-        for test in (*TESTS, *([VALIDATION] if method in WORDED else [])):
+        tests = TESTS[:1] if method in SWEEPS else TESTS
+        for test in (*tests, *([VALIDATION] if method in WORDED else [])):
             job = {"method": method, "train": train_set, "test": test, "draw": draw, "seed": seed}
             path = folder / ("-".join(str(value) for value in job.values()).replace(" ", "_") + ".json")
             if not path.exists():
