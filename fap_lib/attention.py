@@ -17,3 +17,11 @@ def attend(
     """Scaled dot-product attention and its output projection: (B, heads, L, d) to (B, L, width)."""
     heads = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return attention.out_proj(heads.transpose(1, 2).flatten(2))
+
+
+def attention_weights(q: Tensor, k: Tensor) -> Tensor:
+    """Who attends to whom: queries and keys (B, heads, L, d) to (B, heads, L, L), each row sums to 1.
+
+    `attend` never makes this matrix; it is for looking at.
+    """
+    return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)

@@ -19,6 +19,7 @@ from fap_lib.cache import FeatureCache
 from fap_lib.clip import Backbone
 from fap_lib.errors import KitError, nearest
 from fap_lib.images import load_image
+from fap_lib.localisation import covered
 from fap_lib.model import Prediction, class_logits
 
 Predictor = Callable[[np.ndarray], Prediction]
@@ -164,14 +165,13 @@ def linear_probe(train: FeatureCache, test: FeatureCache, seed: int = 0, patches
     """
     grid = round(train.patches.shape[1] ** 0.5)
     everything = np.arange(len(train))
-    masks = train.masks(everything).float()
-    covered = F.adaptive_avg_pool2d(masks[:, None], grid).flatten(1).numpy() >= 0.1
+    bad = covered(train.masks(everything), grid).numpy()
     random = np.random.default_rng(seed)
     chosen = [
-        random.permutation(np.argwhere(covered == anomalous))[: patches // 2] for anomalous in (False, True)
+        random.permutation(np.argwhere(bad == anomalous))[: patches // 2] for anomalous in (False, True)
     ]
     places = np.concatenate(chosen)
-    on_patches = _probe(train.patches[places[:, 0], places[:, 1]], covered[places[:, 0], places[:, 1]])
+    on_patches = _probe(train.patches[places[:, 0], places[:, 1]], bad[places[:, 0], places[:, 1]])
     on_images = _probe(train.image[everything], np.array(train.labels))
 
     def predict(index: np.ndarray) -> Prediction:

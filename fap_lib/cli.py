@@ -17,6 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands)
+    _add_score(commands)
     _add_reproduce(commands)
     _add_paper(commands)
     _add_parity(commands)
@@ -60,6 +61,50 @@ def _demo(_: argparse.Namespace) -> None:
     figures = ", ".join(f"{title} {100 * means[level, name]:.1f}" for title, level, name in shown)
     print(f"{result.folder}\nNote: {result.label}.")
     print(f"FAPrompt {result.profile}: {figures}, seconds {time.perf_counter() - start:.0f}")
+
+
+def _add_score(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("score", help="scores and heat maps for a folder of your images")
+    parser.add_argument("images", type=Path, metavar="FOLDER")
+    parser.add_argument(
+        "--prompts",
+        default="paper",
+        help="paper or released, which ship with the profile mini, or a checkpoint",
+    )
+    parser.add_argument("--profile", default="mini")
+    parser.add_argument(
+        "--normal", type=Path, metavar="FOLDER", help="normal images, to choose a threshold by"
+    )
+    parser.add_argument(
+        "--alpha", type=float, default=0.05, help="share of normal images that may be flagged"
+    )
+    parser.add_argument("--run", dest="folder", type=Path, help="run folder (default: one below runs/)")
+    parser.add_argument("--device", default="auto")
+    parser.set_defaults(run=_score)
+
+
+def _score(chosen: argparse.Namespace) -> None:
+    import csv
+
+    from fap_lib.own import score_folder
+    from fap_lib.results import SCORES
+
+    folder = score_folder(
+        chosen.images,
+        chosen.prompts,
+        chosen.profile,
+        chosen.normal,
+        chosen.alpha,
+        chosen.folder,
+        chosen.device,
+    )
+    with open(folder / SCORES, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows[:5]:
+        print(f"{float(row['score']):.3f}  {row['image']}")
+    flagged = sum(row["flagged"] == "yes" for row in rows)
+    said = f", {flagged} flagged" if chosen.normal else ", no threshold (give normal images with --normal)"
+    print(f"{len(rows)} images{said}\n{folder}")
 
 
 def _add_reproduce(commands: argparse._SubParsersAction) -> None:

@@ -213,6 +213,32 @@ class LessonRun(Settings):
     device: str = "auto"
 
 
+class PriorRun(LessonRun):
+    """Parameters of the notebook about the prior, which compares prompts of both modes."""
+
+    released: str
+    """Prompts that were learned in the mode `released`, named as `prompts` are."""
+
+
+class OwnRun(Settings):
+    """Parameters of the notebook that scores a folder of one's own images."""
+
+    title: ClassVar[str] = "notebook"
+    images: str
+    """The folder of images; a relative path starts at `paths.home()`."""
+    normal: str | None = None
+    """A folder of normal images for the threshold; None means scores without one."""
+    alpha: float = Field(0.05, gt=0, lt=1)
+    """Share of normal images that may be flagged."""
+    prompts: str
+    profile: str = "mini"
+    settings: dict[str, Any] = Field(default_factory=dict)
+    run: str
+    study: str = "mini-test"
+    """A prepared dataset, for the notebook's lessons."""
+    device: str = "auto"
+
+
 class CompareRun(Settings):
     """Parameters of the notebook that gathers a grid and compares it with reported values."""
 

@@ -22,6 +22,9 @@ from fap_lib.files import disk_errors
 FEATURES, TRAIN, EVALUATE = "01_clip_features", "04_train_prompts", "05_evaluate_dataset"
 COMPARE = "06_compare_results"
 
+LESSON = "lesson"
+"""Tag of cells that only teach: a job may leave them out."""
+
 ATTEMPTS = 2
 START_TIMEOUT = 600
 """Seconds a kernel may take to start; long, because a busy machine is no fault."""
@@ -51,7 +54,9 @@ class SocketKernelManager(AsyncKernelManager):
             shutil.rmtree(self._sockets, ignore_errors=True)
 
 
-def run_notebook(name: str, parameters: dict[str, Any], folder: Path, holds: tuple[int, ...] = ()) -> Path:
+def run_notebook(
+    name: str, parameters: dict[str, Any], folder: Path, holds: tuple[int, ...] = (), lesson: bool = True
+) -> Path:
     """Run `notebooks/NAME.ipynb` with `parameters`; the executed notebook goes to `folder/NAME.ipynb`.
 
     It is written cell by cell, so a failed one shows how far it came and its traceback. A kernel that dies
@@ -59,6 +64,7 @@ def run_notebook(name: str, parameters: dict[str, Any], folder: Path, holds: tup
 
     Args:
         holds: open files, such as a lock, that the kernel keeps open as long as it lives.
+        lesson: False leaves out the cells tagged `lesson`.
 
     Raises:
         KitError: unknown notebook or parameter, the sentence with which a cell refused its input, or a
@@ -79,7 +85,7 @@ def run_notebook(name: str, parameters: dict[str, Any], folder: Path, holds: tup
     manager = type("Manager", (SocketKernelManager,), {"holds": holds})
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _execute(source, target, parameters, manager)
+            _execute(source, target, parameters, manager, lesson)
             break
         except (DeadKernelError, RuntimeError) as error:  # jupyter_client raises the latter at the start
             if attempt == ATTEMPTS:
@@ -91,13 +97,16 @@ def run_notebook(name: str, parameters: dict[str, Any], folder: Path, holds: tup
 
 
 def _execute(
-    source: Path, target: Path, parameters: dict[str, Any], manager: type[AsyncKernelManager]
+    source: Path, target: Path, parameters: dict[str, Any], manager: type[AsyncKernelManager], lesson: bool
 ) -> None:
+    notebook = nbformat.read(source, as_version=4)
+    if not lesson:
+        notebook.cells = [cell for cell in notebook.cells if LESSON not in cell.metadata.get("tags", [])]
     try:
         with quiet(), disk_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             papermill.execute_notebook(
-                str(source),
+                notebook,
                 str(target),
                 parameters,
                 cwd=str(paths.NOTEBOOKS),

@@ -66,9 +66,7 @@ class ImageTower:
     def __call__(self, pixels: Tensor) -> ImageFeatures:
         """Encode normalised pixels (B, 3, H, W) in the tower's dtype and device."""
         visual = self.visual
-        x = visual.conv1(pixels).flatten(2).transpose(1, 2)  # (B, N, width)
-        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
-        x = visual.ln_pre(x + self.positions)
+        x = self.entering(pixels, 0)
 
         class_only = visual.pool_type == "tok" and self.first_vv < len(self.blocks)
         dense = None
@@ -85,6 +83,17 @@ class ImageTower:
             return ImageFeatures(pooled[:, 1:].mean(dim=1), tokens)
         class_token = visual.ln_post(x[:, 0]) if self.class_norm else x[:, 0]
         return ImageFeatures(class_token @ visual.proj, tokens)
+
+    @torch.no_grad()
+    def entering(self, pixels: Tensor, index: int) -> Tensor:
+        """Tokens (B, 1 + N, width) that enter block `index` on CLIP's own path; 0: the embedded patches."""
+        visual = self.visual
+        x = visual.conv1(pixels).flatten(2).transpose(1, 2)  # (B, N, width)
+        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
+        x = visual.ln_pre(x + self.positions)
+        for block in self.blocks[:index]:
+            x = _block(block, x, None, keep=x.shape[1])
+        return x
 
 
 def resize_positions(positions: Tensor, grid: int) -> Tensor:

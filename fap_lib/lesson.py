@@ -9,7 +9,7 @@ from typing import Any
 from fap_lib import checkpoints, mini, paths
 from fap_lib.cache import FeatureCache, features
 from fap_lib.clip import Backbone, device_name, load_backbone
-from fap_lib.config import LessonRun, Profile, load_profile
+from fap_lib.config import FeatureSettings, LessonRun, Profile, load_profile
 from fap_lib.manifest import Manifest, read_manifest
 from fap_lib.model import FAPrompt
 
@@ -18,7 +18,7 @@ from fap_lib.model import FAPrompt
 class Lesson:
     """A dataset, its features, and prompts.
 
-    about: what the prompts' file says of their training.
+    about: what the prompts' file says of their training. features: how they want features to be made.
     """
 
     profile: Profile
@@ -28,6 +28,7 @@ class Lesson:
     cache: FeatureCache
     model: FAPrompt
     about: dict[str, Any]
+    features: FeatureSettings
 
 
 def open_lesson(config: LessonRun) -> Lesson:
@@ -46,4 +47,4 @@ def open_lesson(config: LessonRun) -> Lesson:
     backbone.to(device, learned.features.precision)
     cache = features(manifest, config.split, backbone, learned.features)
     model = learned.model.to(device).eval()
-    return Lesson(profile, device, backbone, manifest, cache, model, learned.about)
+    return Lesson(profile, device, backbone, manifest, cache, model, learned.about, learned.features)

@@ -1,0 +1,142 @@
+"""`fap score`: a folder in; scores, maps and an executed notebook out; or one sentence."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import toy
+from PIL import Image
+
+from fap_lib import paths
+from fap_lib.cli import main
+from fap_lib.errors import KitError
+from fap_lib.manifest import Record
+from fap_lib.own import NOTEBOOK, find_prompts, map_names, normal_only
+from fap_lib.plots import palette
+
+
+def draw(folder: Path, count: int, defect: str = "good", suffix: str = ".png") -> Path:
+    """Pictures of toy stripes, as wide as two high."""
+    random = np.random.default_rng(count)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        pixels, _ = toy.draw("stripes", defect, random)
+        Image.fromarray(pixels[:49]).save(folder / f"{number}{suffix}")
+    return folder
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "scores.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_an_unlabelled_folder_with_normal_images(tmp_path, capsys):
+    images = draw(draw(tmp_path / "holiday pictures", 2), 3, "spot", ".jpg")  # 0.png and 0.jpg: two images
+    normal = draw(tmp_path / "fine", 4)
+    arguments = ["score", str(images), "--normal", str(normal), "--alpha", "0.2"]
+    assert main(arguments) == 0
+    folder = paths.runs() / "score-holiday pictures"
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1] == str(folder)
+    assert "5 images, " in said
+
+    rows = rows_of(folder)
+    assert {row["image"] for row in rows} == {"0.png", "1.png", "0.jpg", "1.jpg", "2.jpg"}
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert {row["label"] for row in rows} == {""}
+    for row in rows:
+        with Image.open(folder / row["map"]) as picture:
+            assert picture.mode == "P"
+            assert picture.size == (98, 49)
+            assert picture.getpalette() == palette()
+
+    record = json.loads((folder / "run.json").read_text())
+    assert record["prompts"]["dataset"] == "mini-a"
+    assert [float(row["score"]) > record["threshold"] for row in rows] == [
+        row["flagged"] == "yes" for row in rows
+    ]
+    assert not (folder / "metrics.csv").exists()
+    executed = nbformat.read(folder / f"{NOTEBOOK}.ipynb", as_version=4)
+    assert not any("lesson" in cell.metadata.get("tags", []) for cell in executed.cells)
+    assert "no labels: scores and no metrics" in json.dumps(executed)
+
+
+def test_a_labelled_folder_without_a_threshold(tmp_path, capsys):
+    images = tmp_path / "parts"
+    draw(images / "good", 2)
+    draw(images / "spot", 2, "spot")
+    assert main(["score", str(images), "--run", str(tmp_path / "out"), "--prompts", "released"]) == 0
+    assert "4 images, no threshold (give normal images with --normal)" in capsys.readouterr().out
+    rows = rows_of(tmp_path / "out")
+    assert sorted(row["label"] for row in rows) == ["0", "0", "1", "1"]
+    assert {row["flagged"] for row in rows} == {""}
+    metrics = (tmp_path / "out" / "metrics.csv").read_text()
+    assert "image,auroc" in metrics
+    assert "have no mask" in metrics
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["{images}", "--prompts", "papr"],
+            "there are no prompts 'papr' for the profile mini; give paper or",
+        ),
+        (
+            ["{images}", "--profile", "paper"],
+            "no prompts 'paper' for the profile paper; give the path of a che",
+        ),
+        (["{images}", "--profile", "min"], "unknown profile 'min'"),
+        (["{images}-no"], "there is no folder"),
+        (["{images}", "--normal", "{images}-no"], "there is no folder"),
+        (["{images}", "--run", "{images}/out"], "the results would go into"),
+    ],
+)
+def test_mistakes_end_in_one_sentence_before_anything_runs(tmp_path, capsys, arguments, message):
+    images = draw(tmp_path / "images", 1)
+    assert main(["score", *(text.format(images=images) for text in arguments)]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert not paths.runs().exists()
+
+
+def test_an_empty_folder_and_a_damaged_image(tmp_path, capsys):
+    (tmp_path / "nothing").mkdir()
+    assert main(["score", str(tmp_path / "nothing")]) == 2
+    assert "there are no images to test in" in capsys.readouterr().err
+
+    images = draw(tmp_path / "images", 2)
+    (images / "1.png").write_bytes((images / "1.png").read_bytes()[:200])
+    assert main(["score", str(images)]) == 2
+    said = capsys.readouterr().err
+    assert f"{images / '1.png'} cannot be decoded" in said
+    assert not (paths.runs() / "score-images" / "scores.csv").exists()
+
+
+def test_normal_images_must_be_normal(tmp_path):
+    manifest = toy.write(tmp_path / "toy-aux", "toy-aux", each=2)
+    with pytest.raises(KitError, match=r"the normal images contain 4 of other kinds, such as stripes/spot"):
+        normal_only(manifest)
+    fine = [record for record in manifest.records("test") if record.label == 0]
+    assert normal_only(replace(manifest, splits={"test": fine})).records("test") == fine
+
+
+def test_prompts_by_name_or_by_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.safetensors").touch()
+    assert find_prompts("released", "mini") == "released"
+    assert find_prompts("mine.safetensors", "paper") == str(tmp_path / "mine.safetensors")
+
+
+def test_no_two_images_share_a_map():
+    records = [
+        Record(f"raw/{name}", None, "a", "good", None)
+        for name in ("x/0.png", "x/0.jpg", "y/0.png", "1.b.png")
+    ]
+    assert map_names(records) == ["maps/x/0.png.png", "maps/x/0.jpg.png", "maps/y/0.png", "maps/1.b.png"]
