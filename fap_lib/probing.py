@@ -142,7 +142,7 @@ def held_out(
     found = []
     for _ in range(rounds):
         half = np.empty(len(groups), dtype=int)
-        for group in set(groups):
+        for group in sorted(set(groups)):
             members = np.flatnonzero([name == group for name in groups])
             half[random.permutation(members)] = np.arange(len(members)) % 2
         names = [f"{group}|{side}" for group, side in zip(groups, half, strict=True)]

@@ -82,7 +82,8 @@ def mark_patches(axis: Axes, chosen: Sequence[int], grid: int, size: int, colour
     side = size / grid
     for place in chosen:
         corner = (place % grid * side - 0.5, place // grid * side - 0.5)
-        axis.add_patch(Rectangle(corner, side, side, fill=False, ec=colour, lw=1.3))
+        for line, width in (("black", 2.6), (colour, 1.4)):
+            axis.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=line, linewidth=width))
 
 
 def picture(axis: Axes, cache: FeatureCache, index: int, title: str | None = None) -> None:
@@ -134,12 +135,30 @@ def before_and_after(cache: FeatureCache, index: Sequence[int], before: Tensor, 
     Args:
         index: which images. before, after: (B, N) of these images.
     """
-    figure, axes = plt.subplots(len(index), 4, figsize=(6.9, 1.6 * len(index)), squeeze=False)
+    figure, axes = plt.subplots(len(index), 4, figsize=(6.4, 0.6 + 1.65 * len(index)), squeeze=False)
     for row, place in enumerate(index):
         picture(axes[row, 0], cache, place)
         patch_map(axes[row, 1], before[row], "static map")
         patch_map(axes[row, 2], after[row], "adapted map")
         patch_map(axes[row, 3], after[row] - before[row], "adapted - static", signed=True)
-    figure.colorbar(axes[0, 2].images[0], ax=axes[:, 2], label="abnormal probability", shrink=0.8)
-    figure.colorbar(axes[0, 3].images[0], ax=axes[:, 3], label="difference", shrink=0.8)
+    below: dict[str, Any] = dict(location="bottom", aspect=30, pad=0.02)
+    figure.colorbar(axes[0, 2].images[0], ax=axes[:, 1:3], label="abnormal probability", **below)
+    figure.colorbar(axes[0, 3].images[0], ax=axes[:, 3:], label="difference", **below | {"aspect": 14})
+    return figure
+
+
+def length_histograms(groups: dict[str, tuple[np.ndarray, Tensor]]) -> Figure:
+    """A panel a group: the lengths of the priors of normal and of anomalous images, in the same bins.
+
+    Args:
+        groups: title to labels (B,) in {0, 1} and lengths (B,).
+    """
+    bins = np.linspace(0, max(float(lengths.max()) for _, lengths in groups.values()), 30)
+    figure, axes = plt.subplots(1, len(groups), figsize=(7.2, 2.4), sharex=True, sharey=True, squeeze=False)
+    for axis, (title, (label, lengths)) in zip(axes[0], groups.items(), strict=True):
+        for kind, word in enumerate(("normal", "anomalous")):
+            axis.hist(lengths.numpy()[label == kind], bins=bins, alpha=0.6, density=True, label=word)
+        axis.set(title=title, xlabel="length of the prior")
+    axes[0, 0].set_ylabel("density")
+    axes[0, 0].legend()
     return figure
