@@ -43,20 +43,23 @@ def palette() -> list[int]:
     return [int(value) for value in np.rint(255 * steps).flatten()]
 
 
-def show(figure: Figure, alt: str, dpi: int = 80) -> None:
+def show(figure: Figure, alt: str, dpi: int = 80, colours: int = 256) -> None:
     """Display a figure in a notebook, small and with an alternative text, and close it.
 
     Stored pictures have at most 256 colours: a notebook with outputs must stay small.
 
     Args:
         alt: says what is to be seen, for those who do not see it; it is part of the stored output.
+        colours: fewer make photographs smaller.
     """
     from IPython.display import display
 
     drawn, stored = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi)
     plt.close(figure)
-    Image.open(drawn).convert("RGB").quantize(256).save(stored, format="png", optimize=True)
+    Image.open(drawn).convert("RGB").quantize(colours, method=Image.Quantize.FASTOCTREE).save(
+        stored, format="png", optimize=True
+    )
     display(
         {"image/png": stored.getvalue(), "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}}
     )
@@ -96,7 +99,7 @@ def gallery(scores: Scores, index: list[int], sigma: float) -> Figure:
         index: which images, at least one. sigma: smoothing of the maps in pixels.
     """
     cache = scores.cache
-    maps, masks = scores.maps(np.array(index), sigma), cache.masks(np.array(index))
+    maps, masks = scores.maps(np.array(index), sigma).numpy(), cache.masks(np.array(index)).numpy()
     figure, axes = plt.subplots(2, len(index), figsize=(0.4 + 1.05 * len(index), 2.8), squeeze=False)
     for place, (upper, lower) in enumerate(axes.T):
         record = cache.records[index[place]]
@@ -209,6 +212,25 @@ def examples(scores: Scores, count: int = 4) -> list[int]:
     order = np.argsort(-scores.image, kind="stable")
     places = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
     return [int(order[place]) for place in dict.fromkeys(places)]
+
+
+def failures(scores: Scores, label: int, count: int = 4, each: int = 2) -> list[int]:
+    """Indices of the normal images with the highest scores (label 0) or the anomalous with the lowest (1).
+
+    Args:
+        count: how many at most, and `each` of one category. There may be fewer, or none.
+    """
+    labels = scores.cache.labels
+    taken: list[int] = []
+    categories: list[str] = []
+    for i in np.argsort(scores.image if label else -scores.image, kind="stable").tolist():
+        category = scores.cache.records[i].category
+        if labels[i] == label and categories.count(category) < each:
+            taken.append(i)
+            categories.append(category)
+        if len(taken) == count:
+            break
+    return taken
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -81,11 +81,9 @@ def gather(folder: Path) -> pd.DataFrame:
     """
     if is_snapshot(folder):
         (path,) = (folder / TABLES).glob("results.csv*")
-        table = pd.read_csv(path).astype({"seed": "Int64"}).fillna({"reason": "", "unlike": ""})
-        texts = ["mode", "source", "reported", "training"]
-        return table.assign(
-            **{name: table[name].astype(object).where(table[name].notna(), None) for name in texts}
-        )
+        texts = ["mode", "source", "reported", "training", "reason", "unlike"]
+        table = pd.read_csv(path, dtype={**dict.fromkeys(texts, "str"), "seed": "Int64"})
+        return table.fillna({"reason": "", "unlike": ""})
     rows: list[dict[str, Any]] = []
     for facts in _jobs(folder)["results"]["facts"]["rows"]:
         place = folder / facts["run"]

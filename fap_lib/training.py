@@ -105,7 +105,7 @@ def train(
         KitError: an image without label or mask, other settings than the interrupted run's, a loss
             that is not finite, no GPU memory left, a disk that is full.
     """
-    _check(cache)
+    check_trainable(cache)
     folder = Path(folder)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,12 @@ def train(
     return path
 
 
-def _check(cache: FeatureCache) -> None:
+def check_trainable(cache: FeatureCache) -> None:
+    """Refuse a dataset that cannot train prompts.
+
+    Raises:
+        KitError: an image has no label, or an anomalous one no mask.
+    """
     for record in cache.records:
         if record.label is None:
             raise KitError(
