@@ -1,10 +1,13 @@
 """A toy dataset for tests: plain textures, some with a spot or a scratch, exact masks. Drawn in a moment."""
 
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from PIL import Image
 
+from data_prep.mini import benchmark
 from fap_lib.files import atomic
 from fap_lib.manifest import Manifest, Record, write_manifest
 
@@ -61,3 +64,10 @@ def draw(category: str, defect: str, random: np.random.Generator) -> tuple[np.nd
 def _save(path: Path, pixels: np.ndarray) -> None:
     with atomic(path) as temporary:
         Image.fromarray(pixels).save(temporary, format="PNG")
+
+
+def mini(folder: Path) -> Manifest:
+    """A small draw of the mini world's test set: two categories, two normal images, one of each defect."""
+    few = replace(benchmark.SETS["mini-test"], categories=("leather", "pill"), good=2, each=1, train=0)
+    with patch.dict(benchmark.SETS, {"mini-test": few}):
+        return benchmark.write(folder, "mini-test")

@@ -1,0 +1,110 @@
+"""The explorer in a real browser: JupyterLab opens the notebook, runs it, and its controls move the picture."""
+
+import html
+import io
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import lab
+import numpy as np
+import pytest
+import toy
+from PIL import Image
+from selenium.webdriver.common.keys import Keys
+
+from fap_lib import explorer, paths
+from fap_lib.config import LessonRun
+from fap_lib.explorer import View
+from fap_lib.lesson import Lesson, open_lesson
+
+NOTEBOOK = "11_explorer.ipynb"
+
+pytestmark = pytest.mark.skipif(bool(lab.lacking()), reason=f"not installed: {lab.lacking()}")
+
+PATIENCE = 300
+"""Seconds for all cells to run; a busy machine is no fault."""
+
+
+@pytest.fixture
+def world(home: Path) -> Lesson:
+    """The lesson that the notebook will open, in a small mini world."""
+    toy.mini(home / "data" / "mini-test")
+    return open_lesson(LessonRun(data="mini-test", prompts="paper"))
+
+
+@pytest.fixture
+def page(world: Lesson, home: Path, tmp_path: Path) -> Iterator[lab.Page]:
+    """The notebook's copy, open in JupyterLab; all its cells have run."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    shutil.copy(paths.NOTEBOOKS / NOTEBOOK, folder)
+    with lab.jupyterlab(folder, home) as address, lab.chromium(1400, 1600) as driver:
+        page = lab.Page(driver, address.format(NOTEBOOK))
+        page.run_all()
+        lab.wait(lambda: page.all(".fap-explorer .main-svg"), PATIENCE, "the explorer is not there")
+        lab.wait(page.finished, PATIENCE, "the notebook has not ended")
+        yield page
+
+
+def said(lesson: Lesson, index: int, view: View) -> list[str]:
+    """The words that belong under the picture, from the plain functions."""
+    look = explorer.look_at(lesson, index)
+    return explorer.sentences(look, view, explorer.pixel_map(look, view) >= view.threshold)
+
+
+def pixels(page: lab.Page) -> np.ndarray:
+    """The plotly figure as the browser shows it."""
+    picture = page.explorer.find_element("css selector", ".js-plotly-plot").screenshot_as_png
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+
+
+def test_moving_the_controls_changes_the_picture(page: lab.Page, world: Lesson):
+    found = [(record.category, record.defect) for record in world.cache.records]
+    thread = found.index(("leather", "thread"))
+
+    def expect(index: int, view: View) -> None:
+        words = said(world, index, view)
+        lab.wait(lambda: page.words() == words, 60, f"the words are {page.words()} and not {words}")
+
+    def expect_changed(before: np.ndarray) -> None:
+        """At least some hundred pixels of the figure differ."""
+        lab.wait(
+            lambda: (np.abs(pixels(page) - before).max(2) > 30).sum() > 200, 30, "the picture is the same"
+        )
+
+    expect(thread, View(10))
+    first, lines = pixels(page), page.drawn()
+
+    begin = time.perf_counter()
+    page.press("threshold")
+    expect(thread, View(10, threshold=0.51))
+    print(f"from the key to the words: {1000 * (time.perf_counter() - begin):.0f} ms")
+    page.press("threshold", Keys.ARROW_LEFT, 21)
+    expect(thread, View(10, threshold=0.3))
+    expect_changed(first)
+    lab.wait(lambda: page.drawn()["lines"] != lines["lines"], 30, "the outline is the same")
+    assert page.drawn()["images"][0] == lines["images"][0]  # the image itself is not sent again
+    assert page.drawn()["images"][-1] != lines["images"][-1]
+
+    before = pixels(page)
+    page.press("M", times=15)
+    expect(thread, View(25, threshold=0.3))
+    expect_changed(before)
+
+    before = pixels(page)
+    page.select("prompt", "prompt 2")
+    page.select("map", "static")
+    expect(thread, View(25, 2, "static", 0.3))
+    expect_changed(before)
+
+    before = pixels(page)
+    page.select("category", "pill")
+    page.select("defect", "good")
+    page.press("image")
+    expect(found.index(("pill", "good")) + 1, View(25, 2, "static", 0.3))
+    expect_changed(before)
+    assert page.drawn()["images"][0] != lines["images"][0]
+    assert html.escape("<") not in " ".join(page.words())
+    assert not page.errors()
