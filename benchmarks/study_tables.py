@@ -138,7 +138,7 @@ def document(results: pd.DataFrame) -> str:
     sweeps = sweeps_table(results)
     if sweeps:
         sweeps = f"""
-One setting changed, run by run; intervals from the spread of cells pooled over these rows, because most have few.
+One setting changed, run by run; intervals go by the spread of cells pooled over these rows, as each has few.
 
 {sweeps}
 """
