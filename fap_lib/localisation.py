@@ -32,8 +32,8 @@ def covered(masks: Tensor, grid: int) -> Tensor:
     return F.adaptive_avg_pool2d(masks[:, None].float(), grid).flatten(1) >= COVERED
 
 
-def patch_auroc(abnormal: Tensor, anomalous: Tensor) -> float | None:
-    """AUROC of patch probabilities (B, N) over all patches of all images; None where only one class exists.
+def auroc(abnormal: Tensor, anomalous: Tensor) -> float | None:
+    """AUROC of probabilities of any shape, such as (B, N) of patches; None where only one class exists.
 
     0.5 is chance; below it the map points away from the defects.
     """
