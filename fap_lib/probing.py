@@ -16,7 +16,7 @@ from torch import Tensor
 from fap_lib.cache import FeatureCache
 from fap_lib.cap import prototype
 from fap_lib.lesson import Lesson
-from fap_lib.localisation import covered, patch_auroc
+from fap_lib.localisation import auroc, covered
 from fap_lib.model import FAPrompt, Prediction, StaticText, class_logits
 
 
@@ -113,7 +113,7 @@ def by_group(maps: Tensor, anomalous: Tensor, groups: Sequence[str]) -> pd.DataF
     rows = {}
     for group in sorted(set(groups)):
         members = torch.tensor([name == group for name in groups])
-        values = [patch_auroc(one, anomalous[members]) for one in maps[members].unbind(1)]
+        values = [auroc(one, anomalous[members]) for one in maps[members].unbind(1)]
         if None not in values:
             rows[group] = values
     return pd.DataFrame.from_dict(rows, orient="index")

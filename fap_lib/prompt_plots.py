@@ -68,7 +68,7 @@ def square(axis: Axes, values: Tensor, title: str) -> None:
     """Draw a matrix (K, K) of cosines or correlations on the scale -1 to 1, numbered from 1."""
     count = len(values)
     extent = (0.5, count + 0.5, count + 0.5, 0.5)
-    shown = axis.imshow(values, cmap=SIGNED, vmin=-1, vmax=1, extent=extent)
+    shown = axis.imshow(values.numpy(), cmap=SIGNED, vmin=-1, vmax=1, extent=extent)
     axis.set(title=title, xlabel="prompt", ylabel="prompt")
     axis.figure.colorbar(shown, ax=axis, shrink=0.85)
 
@@ -92,7 +92,7 @@ def picture(axis: Axes, cache: FeatureCache, index: int, title: str | None = Non
     axis.imshow(load_image(cache.root / record.image, cache.image_size))
     mask = cache.masks(np.array([index]))[0]
     if mask.any():
-        axis.contour(mask, levels=[0.5], colors="white", linewidths=1)
+        axis.contour(mask.numpy(), levels=[0.5], colors="white", linewidths=1)
     axis.set_title(f"{record.category}, {record.defect}" if title is None else title, fontsize=8)
     axis.set_axis_off()
 
@@ -101,7 +101,7 @@ def patch_map(axis: Axes, values: Tensor, title: str, signed: bool = False) -> N
     """Draw patch values (N,) as squares: probabilities from 0 to 1, or signed differences from -1 to 1."""
     grid = round(len(values) ** 0.5)
     colours, low = (SIGNED, -1) if signed else (COLOURS, 0)
-    axis.imshow(values.reshape(grid, grid), cmap=colours, vmin=low, vmax=1)
+    axis.imshow(values.reshape(grid, grid).numpy(), cmap=colours, vmin=low, vmax=1)
     axis.set_title(title, fontsize=8)
     axis.set_axis_off()
 
