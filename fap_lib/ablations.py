@@ -71,13 +71,14 @@ def interval(values: pd.DataFrame, metric: str) -> tuple[float, float]:
 def paired(
     results: pd.DataFrame, method: str, over: str, metric: str, test: str, keys: tuple[str, ...]
 ) -> pd.DataFrame:
-    """The runs of a method with `gain`, the difference to the run of `over` that shares their `keys`.
+    """The runs of a method with `gain`, the difference to the runs of `over` that share their `keys` (to their
+    mean, where there are several).
 
     Args:
-        keys: `("train", "draw", "seed")`, or less where `over` depends on less.
+        keys: such as `("train", "draw", "seed")`, or less where `over` depends on less.
     """
     means = of(results, test)
-    base = means[means.method == over].set_index(list(keys))[metric].rename("base")
+    base = means[means.method == over].groupby(list(keys))[metric].mean().rename("base")
     pairs = means[means.method == method].join(base, on=list(keys))
     return pairs.assign(gain=pairs[metric] - pairs["base"])
 
@@ -86,6 +87,10 @@ def differences(
     results: pd.DataFrame, methods: tuple[str, ...], over: str = FULL, test: str = TEST
 ) -> pd.DataFrame:
     """Paired differences of several methods to one, in points (hundredths).
+
+    Each run is compared with the mean of all runs of `over` on the same auxiliary set and draw. Two trainings
+    of the same seed have hardly more in common than two of different seeds (`shared_luck`), so that the seeds
+    of `over` are better averaged.
 
     Returns:
         A row a method and metric, without the methods that have no run: `method`, `metric`, `runs`, `cells`
@@ -104,7 +109,7 @@ def differences(
     for metric in COMPARED:
         found = {}
         for method in methods:
-            pairs = paired(results, method, over, metric, test, ("train", "draw", "seed"))
+            pairs = paired(results, method, over, metric, test, ("train", "draw"))
             if len(pairs):
                 found[method] = pairs.assign(gain=100 * pairs["gain"])
         cells = {name: each.groupby(["train", "draw"])["gain"].mean() for name, each in found.items()}
@@ -117,6 +122,29 @@ def differences(
             rows.append([method, metric, len(pairs), cells[method].tolist(), mean, half, pooled, wide])
     columns = ["method", "metric", "runs", "cells", "mean", "half", "pooled", "wide"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def shared_luck(
+    results: pd.DataFrame, methods: tuple[str, ...], over: str = FULL, test: str = TEST
+) -> pd.DataFrame:
+    """Does it help to compare runs of the same seed, or of the same data? Correlations with `over`.
+
+    Returns:
+        A row a metric: `seeds`, of a cell's runs over its seeds; `cells`, of cells' means; both the mean
+        over `methods`. Where a correlation is high, pairing takes noise away; at 0 it does nothing.
+    """
+    means = of(results, test)
+    keys = ["train", "draw", "seed"]
+    rows = {}
+    for metric in COMPARED:
+        wide = means.pivot_table(index=keys, columns="method", values=metric)
+        cells = wide.groupby(["train", "draw"]).mean()
+        within = wide - cells.reindex(wide.droplevel("seed").index).to_numpy()
+        rows[METRICS[metric]] = {
+            "seeds": float(np.mean([within[over].corr(within[name]) for name in methods])),
+            "cells": float(np.mean([cells[over].corr(cells[name]) for name in methods])),
+        }
+    return pd.DataFrame(rows).T
 
 
 def spread(results: pd.DataFrame, method: str, test: str = TEST) -> pd.DataFrame:

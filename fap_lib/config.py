@@ -239,6 +239,19 @@ class OwnRun(Settings):
     device: str = "auto"
 
 
+class AblationRun(Settings):
+    """Parameters of the notebook about ablations; the study it reads is committed."""
+
+    title: ClassVar[str] = "notebook"
+    data: str
+    """The auxiliary dataset of its own short trainings."""
+    images: int = Field(gt=0)
+    """How many of its images they see."""
+    profile: str = "mini"
+    settings: dict[str, Any] = Field(default_factory=dict)
+    device: str = "auto"
+
+
 class CompareRun(Settings):
     """Parameters of the notebook that gathers a grid and compares it with reported values."""
 
