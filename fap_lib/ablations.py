@@ -71,8 +71,8 @@ def interval(values: pd.DataFrame, metric: str) -> tuple[float, float]:
 def paired(
     results: pd.DataFrame, method: str, over: str, metric: str, test: str, keys: tuple[str, ...]
 ) -> pd.DataFrame:
-    """The runs of a method with `gain`, the difference to the runs of `over` that share their `keys` (to their
-    mean, where there are several).
+    """The runs of a method with `gain`, the difference to the runs of `over` that share their `keys` (to the
+    mean of these, where there are several).
 
     Args:
         keys: such as `("train", "draw", "seed")`, or less where `over` depends on less.
