@@ -50,7 +50,10 @@ test: $(VENV)/.ready $(WORKFLOW)/.ready lint $(DEMO) ## lint, type-check, run al
 notebooks: $(DEMO) ## run all notebooks on the mini profile and store their outputs
 	$(RUN) -m fap_lib.cli notebooks
 
-# Some notebooks look at what the demo left.
+figures: $(DEMO) ## draw all figures as PDF and PNG into build/figures
+	$(RUN) -m figures
+
+# Some notebooks and figures look at what the demo left.
 $(DEMO): | $(VENV)/.ready
 	$(RUN) -m fap_lib.cli demo
 

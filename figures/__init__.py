@@ -1,8 +1,11 @@
 """The figures, one script each: `make figures`, or `python -m figures.NAME`.
 
-A script has `draw(...)`, which makes the figure, and `main(...)`, which saves it.
+A script has `draw(...)`, which makes the figure, and `main(...)`, which saves it and returns the files. With
+`--publish` the small pictures that the repository's pages show are written as well.
 """
 
+import argparse
+import inspect
 import io
 import sys
 from collections.abc import Callable
@@ -12,25 +15,26 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
+import fap_lib.plots  # noqa: F401  (the one style of all figures)
 from fap_lib import paths
 from fap_lib.errors import KitError
 from fap_lib.files import atomic
 
-COMMITTED = Path(__file__).parent
-"""Where the PNGs lie that pages of the repository show."""
+PUBLISHED = Path(__file__).parent
+"""Where the pictures lie that pages of the repository show."""
 
 
-def save_figure(figure: Figure, name: str, committed: bool = False, dpi: int = 150) -> list[Path]:
+def save_figure(figure: Figure, name: str, publish: str | None = None, dpi: int = 150) -> list[Path]:
     """Write a figure as PDF and PNG below `build/figures/` and close it. Same figure, same bytes.
 
     Args:
-        committed: a page shows it, so a small PNG of 256 colours goes to `figures/` as well.
+        publish: `png` or `jpg`: write a small copy for the repository's pages as well.
 
     Returns:
         The files.
     """
     folder = paths.home() / "build" / "figures"
-    pdf, png, small = folder / f"{name}.pdf", folder / f"{name}.png", COMMITTED / f"{name}.png"
+    pdf, png = folder / f"{name}.pdf", folder / f"{name}.png"
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi, metadata={"Software": None})
     with atomic(png) as temporary:
@@ -40,17 +44,47 @@ def save_figure(figure: Figure, name: str, committed: bool = False, dpi: int = 1
             temporary, format="pdf", dpi=dpi, metadata=dict.fromkeys(("CreationDate", "Creator", "Producer"))
         )
     plt.close(figure)
-    if not committed:
+    if publish is None:
         return [pdf, png]
-    with atomic(small) as temporary:
-        Image.open(drawn).convert("RGB").quantize(256).save(temporary, format="png", optimize=True)
-    return [pdf, png, small]
+    copy = PUBLISHED / f"{name}.{publish}"
+    picture = Image.open(drawn).convert("RGB")
+    with atomic(copy) as temporary:
+        if publish == "jpg":
+            picture.save(temporary, format="jpeg", quality=85)
+        else:
+            # This choice of colours keeps those of few pixels, such as a small stain's.
+            few = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=8)
+            few.save(temporary, format="png", optimize=True)
+    return [pdf, png, copy]
 
 
-def run(main: Callable[[], list[Path]]) -> None:
-    """Call a script's main and print the files it wrote; a `KitError` is one sentence and exit status 2."""
+def needed(path: Path, command: str) -> Path:
+    """`path`, which exists.
+
+    Raises:
+        KitError: it does not; the message names the command that makes it.
+    """
+    if not path.exists():
+        raise KitError(f"there is no {path}; make it with: {command}")
+    return path
+
+
+def run(main: Callable[..., list[Path]]) -> None:
+    """Call a script's main with the command line's options, and print the files it wrote.
+
+    Options are main's parameters: `publish` is a switch, others take a text. A `KitError` is one sentence
+    and exit status 2.
+    """
+    parser = argparse.ArgumentParser(description=inspect.getdoc(main))
+    for name in inspect.signature(main).parameters:
+        if name == "publish":
+            parser.add_argument(
+                "--publish", action="store_true", help="write the repository's picture as well"
+            )
+        else:
+            parser.add_argument(f"--{name}")
     try:
-        print(*main(), sep="\n")
+        print(*main(**vars(parser.parse_args())), sep="\n")
     except KitError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None

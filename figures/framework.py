@@ -1,8 +1,9 @@
 """The framework of FAPrompt: the paper's overview of CAP, DAP and the losses, drawn anew.
 
-It depends on no run. The image and the maps in it are sketches.
+It reads no run; the image and the maps in it are sketches. The picture is of the kit's default mode; the
+released code lets the prior see other patches (`fap ledger`).
 
-    python -m figures.framework
+    python -m figures.framework [--publish]
 """
 
 from pathlib import Path
@@ -13,9 +14,9 @@ from figures import run, save_figure
 __all__ = ["draw"]
 
 
-def main() -> list[Path]:
-    """Save the diagram."""
-    return save_figure(draw(), "framework", committed=True)
+def main(publish: bool = False) -> list[Path]:
+    """Draw the framework."""
+    return save_figure(draw(), "framework", "png" if publish else None)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,33 @@
-"""The mini CLIP's pre-training: its losses, and how often a region finds its own caption.
+"""The mini CLIP's pre-training: its losses, and how often a region finds its own caption. Not in the paper.
 
-python -m figures.mini_pretraining [LOG]
+Reads: `benchmarks/results/pretrain-mini.jsonl`, or the log of another run of `fap mini pretrain`.
+
+    python -m figures.mini_pretraining [--log FILE] [--publish]
 """
 
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from data_prep.mini.pretrain import RECIPES
-from fap_lib.files import atomic
+from fap_lib import paths
 from fap_lib.mini import MINI
+from figures import needed, run, save_figure
 
-LOG = Path(__file__).parent.parent / "benchmarks" / "results" / "pretrain-mini.jsonl"
+LOG = paths.REPOSITORY / "benchmarks" / "results" / "pretrain-mini.jsonl"
 
 
-def main(log: Path = LOG) -> None:
+def draw(log: pd.DataFrame) -> Figure:
+    """Losses, and the share of regions that find their caption.
+
+    Args:
+        log: lines of the log, with the column `step`.
+    """
     # Batches differ in how alike their images are; a running mean shows the course.
-    lines = pd.read_json(log, lines=True).set_index("step").rolling(15, min_periods=1).mean()
-    figure, (losses, found) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    lines = log.set_index("step").rolling(15, min_periods=1).mean()
+    figure, (losses, found) = plt.subplots(1, 2, figsize=(7.5, 2.8))
     for name, title in (("image", "images"), ("region", "regions"), ("kind", "looks, same category")):
         losses.plot(lines.index, lines[name], label=title)
     losses.set(xlabel="step", ylabel="loss, mean of 15 logged steps", ylim=0)
@@ -30,11 +38,18 @@ def main(log: Path = LOG) -> None:
     for share, side, _ in recipe.stages:
         for axis in (losses, found):
             axis.axvline(end, color="grey", linewidth=0.6)
-        found.text(end + 30, 4, f"{side} px", fontsize=8)
+        found.text(end + 60, 4, f"{side} px", fontsize=8)
         end += share * recipe.steps
-    with atomic(Path(__file__).with_suffix(".png")) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    return figure
+
+
+def main(publish: bool = False, log: str | None = None) -> list[Path]:
+    """Draw the course of a pre-training."""
+    path = needed(Path(log) if log else LOG, "fap mini pretrain FOLDER")
+    return save_figure(
+        draw(pd.read_json(path, lines=True)), "mini_pretraining", "png" if publish else None, dpi=110
+    )
 
 
 if __name__ == "__main__":
-    main(*(Path(argument) for argument in sys.argv[1:2]))
+    run(main)

@@ -1,15 +1,18 @@
-"""A page of the mini world: for each category two normal images and three with defects.
+"""A page of the mini world: for each category two normal images and three with defects. Not in the paper.
 
-python -m figures.mini_samples
+Reads nothing: the images are generated.
+
+    python -m figures.mini_samples [--publish]
 """
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from data_prep.mini.generator import CATEGORIES, kinds_of, sample
-from fap_lib.files import atomic
+from figures import run, save_figure
 
 NORMAL, DEFECTIVE, COLUMNS = 2, 3, 3
 
@@ -25,18 +28,23 @@ def strip(category: str, number: int) -> tuple[np.ndarray, str]:
     return np.concatenate(images, axis=1), ", ".join(chosen)
 
 
-def main() -> None:
+def draw() -> Figure:
+    """A strip of images a category."""
     rows = -(-len(CATEGORIES) // COLUMNS)
-    figure, axes = plt.subplots(rows, COLUMNS, figsize=(5 * COLUMNS, 1.25 * rows), layout="constrained")
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(5 * COLUMNS, 1.25 * rows))
     for axis in axes.flat:
         axis.set_axis_off()
     for number, (category, axis) in enumerate(zip(CATEGORIES, axes.flat, strict=False)):
         picture, kinds = strip(category, number)
         axis.imshow(picture)
         axis.set_title(f"{category}: normal, normal, {kinds}", fontsize=8)
-    with atomic(Path(__file__).with_suffix(".jpg")) as temporary:
-        figure.savefig(temporary, format="jpg", dpi=100, pil_kwargs={"quality": 85})
+    return figure
+
+
+def main(publish: bool = False) -> list[Path]:
+    """Draw the page of samples."""
+    return save_figure(draw(), "mini_samples", "jpg" if publish else None, dpi=100)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

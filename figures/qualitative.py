@@ -1,0 +1,138 @@
+"""Images, ground truth and maps: the paper's qualitative figures, with failures.
+
+A rule chooses the images, nobody's taste. Categories are ordered by image AUROC; of the best, the worst and
+two between them, the defective image with the median score is shown. Then the failures: the defective image
+that most normal ones of its category outscore, and the normal image that outscores most defective ones.
+Maps are smoothed as in the evaluation, and all on the scale from 0 to 1.
+
+Reads: `runs/demo/mini-test` (`make demo`), or the folder of another evaluation.
+
+    python -m figures.qualitative [--folder runs/NAME/DATASET] [--publish]
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_auc_score
+
+from fap_lib import paths
+from fap_lib.files import read_json
+from fap_lib.images import load_image, load_mask, open_image
+from fap_lib.manifest import MaskRule, read_manifest
+from fap_lib.maps import pixel_maps
+from fap_lib.plots import COLOURS
+from figures import needed, run, save_figure
+
+FOLDER = "runs/demo/mini-test"
+SHOWN = 4
+"""Categories of which a typical image is shown."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation left.
+
+    scores: the columns of `scores.csv`. root: the dataset's folder. masks: (n,) paths or None.
+    patches: (n, 2, N) abnormal probabilities, static and adapted. size, sigma: of the maps, in pixels.
+    """
+
+    scores: pd.DataFrame
+    root: Path
+    masks: list[str | None]
+    rule: MaskRule
+    patches: np.ndarray
+    size: int
+    sigma: float
+
+
+def read(folder: Path) -> Evaluation:
+    """Read the folder of an evaluation.
+
+    Raises:
+        KitError: it, or the dataset that it evaluated, is not there.
+    """
+    settings = read_json(needed(folder / "run.json", "make demo"), "run manifest")
+    manifest = read_manifest(paths.dataset(settings["data"]["name"]))
+    scores = pd.read_csv(folder / "scores.csv")
+    masks = {record.image: record.mask for record in manifest.records("test")}
+    return Evaluation(
+        scores,
+        manifest.root,
+        [masks[image] for image in scores["image"]],
+        manifest.mask_rule,
+        np.load(folder / "patch_maps.npy", mmap_mode="r"),
+        settings["settings"]["features"]["image_size"],
+        settings["settings"]["scoring"]["sigma"],
+    )
+
+
+def choose(scores: pd.DataFrame) -> list[tuple[int, str]]:
+    """Rows of `scores` to show, and why: `typical`, `missed` or `false alarm`. See the module's text.
+
+    Args:
+        scores: with the columns category, label (0 or 1) and score.
+    """
+    groups = dict(list(scores.groupby("category")))
+    auroc = {name: roc_auc_score(own["label"], own["score"]) for name, own in groups.items()}
+    order = sorted(auroc, key=lambda name: -auroc[name])
+    places = np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int)
+    chosen = []
+    for place in places:
+        defective = groups[order[place]].query("label == 1").sort_values("score", kind="stable")
+        chosen.append((int(defective.index[len(defective) // 2]), "typical"))
+    # The share of a category's other class that is on the wrong side of an image.
+    wrong = pd.Series(0.0, index=scores.index)
+    for own in groups.values():
+        for place, row in own.iterrows():
+            others = own[own["label"] != row["label"]]["score"]
+            wrong[place] = ((others > row["score"]) if row["label"] == 1 else (others < row["score"])).mean()
+    for label, why in ((1, "missed"), (0, "false alarm")):
+        # Of equally wrong images the one whose score is furthest off.
+        own = scores[scores["label"] == label].assign(wrong=wrong)
+        own = own.sort_values(["wrong", "score"], ascending=[False, label == 1], kind="stable")
+        chosen.append((int(own.index[0]), why))
+    return chosen
+
+
+def draw(evaluation: Evaluation) -> Figure:
+    """A column an image: itself, its mask, its static and its adapted map."""
+    chosen = choose(evaluation.scores)
+    figure, axes = plt.subplots(4, len(chosen), figsize=(0.7 + 1.2 * len(chosen), 5.3), squeeze=False)
+    for column, (place, why) in zip(axes.T, chosen, strict=True):
+        row = evaluation.scores.loc[place]
+        path, mask = evaluation.root / row["image"], evaluation.masks[place]
+        values = torch.from_numpy(np.array(evaluation.patches[place]))
+        maps = pixel_maps(values, evaluation.size, evaluation.sigma)
+        truth = np.zeros((evaluation.size, evaluation.size), dtype=bool)
+        if mask:
+            size = open_image(path).size
+            truth = load_mask(evaluation.root / mask, evaluation.rule, size, evaluation.size)
+        column[0].imshow(load_image(path, evaluation.size))
+        column[0].set_title(f"{why}\n{row['category']}, {row['defect']}\nscore {row['score']:.2f}", size=8)
+        column[1].imshow(truth, cmap="gray", vmin=0, vmax=1)
+        shown = [
+            axis.imshow(map_, cmap=COLOURS, vmin=0, vmax=1)
+            for axis, map_ in zip(column[2:], maps, strict=True)
+        ]
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for axis, title in zip(axes[:, 0], ("image", "ground truth", "static map", "adapted map"), strict=True):
+        axis.set_ylabel(title)
+    figure.colorbar(shown[0], ax=axes[2:], label="abnormal probability", aspect=30)
+    return figure
+
+
+def main(publish: bool = False, folder: str | None = None) -> list[Path]:
+    """Draw images, ground truth and maps of an evaluation."""
+    found = paths.run(folder or FOLDER)
+    return save_figure(draw(read(found)), "qualitative", "png" if publish else None, dpi=120)
+
+
+if __name__ == "__main__":
+    run(main)
