@@ -1,0 +1,233 @@
+"""What notebooks 0, 1 and 10 say, on fresh images; and the functions they ask."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from data_prep.mini import benchmark
+from fap_lib import paths, ready
+from fap_lib.attention import attend, attention_weights, project_qkv
+from fap_lib.baselines import WORDINGS, text_features
+from fap_lib.cache import FeatureCache, encode, features
+from fap_lib.calibration import calibrate
+from fap_lib.clip import Backbone
+from fap_lib.config import LessonRun, load_profile
+from fap_lib.image_tower import resize_positions
+from fap_lib.images import load_image
+from fap_lib.lesson import Lesson, open_lesson
+from fap_lib.localisation import attention_lift, auroc, covered, handful
+from fap_lib.manifest import Record, read_manifest
+from fap_lib.stored import contents, notebooks
+
+TEST = replace(benchmark.SETS["mini-test"], categories=("leather", "cable"), good=20, each=1, train=0)
+AUXILIARY = replace(benchmark.SETS["mini-a"], good=10, each=2, train=0)
+
+
+@pytest.fixture(scope="module")
+def lesson(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lesson]:
+    """The shipped prompts, and small draws of the datasets that no notebook uses."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAP_HOME", str(tmp_path_factory.mktemp("home")))
+        for base, entry in (("mini-test", TEST), ("mini-a", AUXILIARY)):
+            patch.setitem(benchmark.SETS, base, entry)
+            benchmark.write(paths.dataset(base), benchmark.named(base, 8))
+        yield open_lesson(LessonRun(data="mini-test", prompts="paper"))
+
+
+@pytest.fixture(scope="module")
+def auxiliary(lesson: Lesson) -> FeatureCache:
+    manifest = read_manifest(lesson.cache.root.parent / "mini-a")
+    return features(manifest, "test", lesson.backbone, lesson.features)
+
+
+@pytest.fixture(scope="module")
+def crowd(auxiliary: FeatureCache) -> tuple[np.ndarray, torch.Tensor]:
+    """Images of anomalous objects (B, H, W, 3), and which of their patches are anomalous (B, N)."""
+    few = handful(auxiliary.records, auxiliary.patches.shape[1])
+    images = [load_image(auxiliary.root / auxiliary.records[i].image, auxiliary.image_size) for i in few]
+    return np.stack(images), covered(auxiliary.masks(np.array(few)), 12)
+
+
+def judge(lesson: Lesson, images: np.ndarray) -> np.ndarray:
+    tower = lesson.backbone.image_tower(lesson.features.image_size, lesson.features.vv_blocks)
+    image, patches = map(torch.from_numpy, encode(lesson.backbone, tower, images.astype(np.uint8)))
+    with torch.inference_mode():
+        return lesson.model(image.float(), patches.float()).score.numpy()
+
+
+@pytest.fixture(scope="module")
+def scores(lesson: Lesson) -> dict[tuple[str, bool], np.ndarray]:
+    """Scores by category and whether the images are anomalous."""
+    with torch.inference_mode():
+        found = lesson.model(*lesson.cache.features(np.arange(len(lesson.cache)))).score.numpy()
+    kinds = [(record.category, record.label == 1) for record in lesson.cache.records]
+    return {kind: found[[each == kind for each in kinds]] for kind in sorted(set(kinds))}
+
+
+# Notebook 0
+
+
+def test_leather_is_told_apart_and_all_cables_look_abnormal(scores):
+    def auroc_of(name: str) -> float | None:
+        both = [scores[name, False], scores[name, True]]
+        return auroc(torch.tensor(np.concatenate(both)), torch.arange(sum(map(len, both))) >= len(both[0]))
+
+    assert auroc_of("leather") > 0.95
+    assert 0.3 < auroc_of("cable") < 0.75
+    assert scores["cable", False].min() > scores["leather", False].max()
+
+
+def test_the_set_up_check_says_what_to_do(home, monkeypatch):
+    advice = {check.what: check.advice for check in ready.checks("mini-test")}
+    assert list(advice) == ["Python", "packages", "device", "dataset"]
+    assert not advice["packages"]
+    assert "make demo" in advice["dataset"]
+    assert "make setup PYTHON=python3.12" in ready.python((3, 10)).advice
+    assert not ready.python((3, 13)).advice
+    lock = home / "lock"
+    lock.parent.mkdir()
+    lines = (
+        "torch==0.1",
+        "no-such-package==1",
+        "nvidia-thing==1",
+        "elsewhere==1 ; sys_platform == 'x'",
+        "  # a",
+    )
+    lock.write_text("\n".join(lines))
+    monkeypatch.setattr(paths, "LOCK", lock)
+    found = ready.packages()
+    assert found.found == "1 of 2, 1 of another version"
+    assert str(found).startswith("no  packages")
+    assert "Missing: no-such-package. Run `make setup`" in found.advice
+
+
+def test_the_map_of_the_notebooks_names_all():
+    lines = contents().splitlines()
+    assert len(lines) == 2 + len(notebooks())
+    for path, line in zip(notebooks(), lines[2:], strict=True):
+        number, title, question, cpu, gpu = (cell.strip() for cell in line.strip("|").split(" | "))
+        assert int(number) == int(path.stem.split("_")[0])
+        assert title.endswith(f"]({path.name})")
+        assert question.endswith("?")
+        assert len(cpu) > 1
+        assert gpu
+
+
+# Notebook 1
+
+
+def test_positions_are_a_map_of_the_plane(lesson):
+    toy = torch.tensor([[9.0], [0.0], [1.0], [2.0], [3.0]])
+    assert resize_positions(toy, 4)[:5, 0].tolist() == [9, 0, 0.25, 0.75, 1]
+    for side in (12, 18):
+        places = F.normalize(resize_positions(lesson.backbone.visual.positional_embedding, side)[1:], dim=-1)
+        row, column = np.divmod(np.arange(side**2), side)
+        apart = np.hypot(row[:, None] - row, column[:, None] - column) / side
+        cosines = (places @ places.T).detach().numpy()
+        assert cosines[(apart > 0) & (apart < 0.1)].mean() > cosines[apart > 0.7].mean() + 0.05
+
+
+def test_tokens_that_enter_a_block_are_the_towers(lesson, crowd):
+    backbone = lesson.backbone
+    tower, pixels = backbone.image_tower(96, 0), backbone.normalise(crowd[0][:2])
+    last = tower.blocks[-1](tower.entering(pixels, len(tower.blocks) - 1))
+    tokens = backbone.visual.ln_post(last) @ backbone.visual.proj
+    assert torch.allclose(tokens, tower(pixels).tokens, atol=1e-4)
+
+
+def test_attention_weights_are_those_of_attend(backbone: Backbone):
+    block = backbone.visual.transformer.resblocks[0]
+    x = torch.randn(2, 5, 128, generator=torch.manual_seed(0))
+    q, k, v = project_qkv(block.attn, x)
+    weights = attention_weights(q, k)
+    assert torch.allclose(weights.sum(-1), torch.ones(2, 2, 5))
+    mixed = block.attn.out_proj((weights @ v).transpose(1, 2).flatten(2))
+    assert torch.allclose(mixed, attend(block.attn, q, k, v), atol=1e-5)
+
+
+def test_value_value_attention_stays_with_its_like(lesson, crowd):
+    images, bad = crowd
+    tower = lesson.backbone.image_tower(96, 0)
+    block = tower.blocks[-1]
+    x = tower.entering(lesson.backbone.normalise(images), len(tower.blocks) - 1)
+    q, k, v = project_qkv(block.attn, block.ln_1(x))
+    plain, alike = (attention_lift(attention_weights(*pair), bad) for pair in ((q, k), (v, v)))
+    assert plain > 2
+    assert alike > 1.7 * plain
+    even = torch.full((len(bad), 1, 145, 145), 1 / 145)
+    assert attention_lift(even, bad) == pytest.approx(1, abs=1e-5)
+    assert attention_lift(even, torch.zeros_like(bad)) is None
+
+
+def test_words_of_state_know_which_image_and_words_of_looks_know_where(lesson, auxiliary, crowd):
+    images, bad = crowd
+    tau = load_profile("mini").model.temperature
+    texts = {
+        name: text_features(lesson.backbone, WORDINGS[name], "object")
+        for name in ("one pair", "looks, by an expert")
+    }
+
+    def patch_auroc(vv_blocks: int, name: str) -> float:
+        tower = lesson.backbone.image_tower(96, vv_blocks)
+        patches = torch.from_numpy(encode(lesson.backbone, tower, images)[1]).float()
+        found = auroc((patches @ texts[name].T / tau).softmax(-1)[..., 1], bad)
+        assert found is not None
+        return found
+
+    anomalous = torch.tensor([label == 1 for label in auxiliary.labels])
+    image = auxiliary.features(np.arange(len(auxiliary)))[0]
+    assert auroc((image @ texts["one pair"].T / tau).softmax(-1)[:, 1], anomalous) > 0.65
+    state, looks = ([patch_auroc(count, name) for count in (0, 1, 2)] for name in texts)
+    assert state[0] < 0.3
+    assert looks[0] > 0.75
+    for values in (state, looks):
+        assert abs(values[1] - 0.5) < abs(values[0] - 0.5)
+        assert (values[2] - 0.5) * (values[0] - 0.5) < 0
+
+
+def test_a_handful_is_few_and_from_masks_where_there_are_any():
+    bad = [Record(f"{i}", f"m{i}", "a", "cut", 1) for i in range(30)]
+    good = [Record(f"g{i}", None, "a", "good", 0) for i in range(30)]
+    assert len(handful([*good, *bad], 144)) == 13
+    assert min(handful([*good, *bad], 144)) == 30
+    assert handful([*good, *bad], 1369) == [30, 45]
+    assert handful(good, 1369) == [0, 15]
+    assert len(handful(good, 4)) == 16
+    assert handful(good[:1], 144) == [0]
+
+
+def test_auroc_and_coverage():
+    values = torch.tensor([[0.1, 0.4], [0.35, 0.8]])
+    assert auroc(values, torch.tensor([[False, False], [True, True]])) == 0.75
+    assert auroc(values, torch.zeros(2, 2, dtype=torch.bool)) is None
+    masks = torch.zeros(1, 20, 20, dtype=torch.bool)
+    masks[0, :10, :1] = True  # a tenth of the first of four patches
+    masks[0, 10:, 19] = True
+    masks[0, 10, 19] = False
+    assert covered(masks, 2).tolist() == [[True, False, False, False]]
+
+
+# Notebook 10
+
+
+def test_a_threshold_of_another_category_promises_nothing(scores):
+    cable, leather = scores["cable", False], scores["leather", False]
+    assert calibrate(leather, 0.05).flags(cable).mean() == 1
+    assert calibrate(cable, 0.05).flags(leather).mean() == 0
+    assert calibrate(leather, 0.05).flags(scores["leather", True]).mean() > 0.7
+
+
+def test_a_lamp_on_the_left_makes_normal_images_suspicious(lesson):
+    paths_ = [
+        record.image for record in lesson.cache.records if record.category == "leather" and record.label == 0
+    ]
+    pixels = np.stack([load_image(lesson.cache.root / path, 96) for path in paths_]).astype(float)
+    before = judge(lesson, pixels)
+    lamp = judge(lesson, pixels * np.linspace(1, 0.4, 96)[:, None])
+    assert calibrate(before, 0.05).flags(lamp).mean() > 0.2
+    assert lamp.mean() > 2 * before.mean()
+    assert judge(lesson, 0.7 * pixels).mean() < lamp.mean() / 2
