@@ -296,6 +296,7 @@ def computed(lesson: Lesson) -> list[Effect]:
     """Rows about which a computation says all."""
     normal, anomalous = focal_floors()
     cosine = class_norm_difference(lesson)
+    pooled = lesson.backbone.visual.pool_type == "avg"
     train = lesson.manifest.splits.get("train", [])
     damaged = sum(record.label == 1 for record in train)
     return [
@@ -309,8 +310,8 @@ def computed(lesson: Lesson) -> list[Effect]:
             "class-token-norm",
             "with the layer norm",
             "computed",
-            note=f"cosine of an image's features {cosine:.4f}"
-            + (" (mean-pooled tower: there is no class token)" if cosine == 1 else ""),
+            note=f"cosine of an image's features {cosine:.3f}"
+            + (" (mean-pooled tower: no class token in it)" if pooled else ""),
         ),
         Effect(
             "unused-projections",
