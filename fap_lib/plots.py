@@ -171,6 +171,8 @@ def dataset_bars(means: pd.DataFrame, level: str, metric: str) -> Figure:
     colours = [PALETTE[i % len(PALETTE)] for i in range(wide.shape[1])]
     figure, axis = plt.subplots(figsize=(7.2, 3.2))
     wide.plot.bar(ax=axis, color=colours, width=0.8, rot=0, edgecolor="white", linewidth=0.5)
+    for bars in axis.containers[len(PALETTE) :]:  # colours begin again
+        plt.setp(bars, hatch="///")
     axis.set(ylim=(0, 100), xlabel="tested on", ylabel=f"{level} {metric}, %")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return figure

@@ -252,7 +252,11 @@ def test_the_mini_grids_snapshot_is_whole_and_nobody_reported_on_it():
     value = mean.set_index(["method", "mode", "level", "metric"])["value"].sort_index()
     assert value["faprompt", "paper", "image", "auroc"] > 0.7
     clip = mean[(mean["method"] == "clip") & (mean["metric"] == "aupro_official")]["value"].item()
-    assert value["faprompt", "paper", "pixel", "aupro_official"] > clip
+    assert value["faprompt", "paper", "pixel", "aupro_official"] > clip > 0.5
+    auroc = mean[mean["metric"] == "auroc"].set_index(["method", "level"])["value"]
+    assert auroc["winclip", "pixel"] < 0.5, "its sentences point the wrong way"
+    assert abs(auroc["coop", "image"] - value["faprompt", "paper", "image", "auroc"]) < 0.05
+    assert auroc["coop", "pixel"] < 0.65
 
 
 def test_seeds_differ_by_a_third_of_a_point_to_two_points():
