@@ -126,9 +126,9 @@ def test_positions_are_a_map_of_the_plane(lesson):
     for side in (12, 18):
         places = F.normalize(resize_positions(lesson.backbone.visual.positional_embedding, side)[1:], dim=-1)
         row, column = np.divmod(np.arange(side**2), side)
-        apart = np.hypot(row[:, None] - row, column[:, None] - column) / side
+        apart = np.hypot(row[:, None] - row, column[:, None] - column)
         cosines = (places @ places.T).detach().numpy()
-        assert cosines[(apart > 0) & (apart < 0.1)].mean() > cosines[apart > 0.7].mean() + 0.05
+        assert cosines[apart == 1].mean() > cosines[apart > 0.7 * side].mean() + 0.05
 
 
 def test_tokens_that_enter_a_block_are_the_towers(lesson, crowd):
