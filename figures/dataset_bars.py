@@ -31,13 +31,14 @@ def values(results: pd.DataFrame) -> pd.DataFrame:
 
     The hand-written wording is the one that is best in the metric on validation.
     """
+    best = {metric: study.best_wording(results, metric) for metric in METRICS}
     rows = []
     for test in (study.TEST, study.ORGANS):
         own = results[(results.test == test) & ~results.category.str.startswith("defect: ")]
         for category in dict.fromkeys(own.category):
+            part = study.of(results, test, category)
             for metric in METRICS:
-                for method in (study.best_wording(results, metric), *LEARNED):
-                    part = study.of(results, test, category)
+                for method in (best[metric], *LEARNED):
                     mean, half = study.interval(part[part.method == method], metric)
                     name = "hand-written" if method.startswith(study.HAND) else method
                     rows.append([test, category, metric, name, 100 * mean, 100 * half])

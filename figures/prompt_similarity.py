@@ -56,7 +56,7 @@ def draw(lesson: Lesson) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.7))
     titles = ("static", f"adapted to one image\n({record.category}, {record.defect})")
     for axis, values, title in zip(axes, both, titles, strict=True):
-        shown = axis.imshow(values, cmap=SIGNED, vmin=-1, vmax=1)
+        shown = axis.imshow(values.numpy(), cmap=SIGNED, vmin=-1, vmax=1)
         axis.set(title=title, xticks=range(len(names)), yticks=range(len(names)), xlabel="prompt")
         axis.set_xticklabels(names, size=7)
         axis.set_yticklabels(names, size=7)

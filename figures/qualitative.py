@@ -107,7 +107,7 @@ def draw(evaluation: Evaluation) -> Figure:
         row = evaluation.scores.loc[place]
         path, mask = evaluation.root / row["image"], evaluation.masks[place]
         values = torch.from_numpy(np.array(evaluation.patches[place]))
-        maps = pixel_maps(values, evaluation.size, evaluation.sigma)
+        maps = pixel_maps(values, evaluation.size, evaluation.sigma).numpy()
         truth = np.zeros((evaluation.size, evaluation.size), dtype=bool)
         if mask:
             size = open_image(path).size
