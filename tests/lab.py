@@ -1,5 +1,6 @@
 """JupyterLab and a browser, started for a check and ended with it. Nothing is fetched from anywhere."""
 
+import io
 import json
 import os
 import secrets
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import numpy as np
+from PIL import Image
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
@@ -172,6 +175,18 @@ class Page:
     def press(self, name: str, key: str = Keys.ARROW_RIGHT, times: int = 1) -> None:
         """Move a slider by arrow keys."""
         self.control(name, "noUi-handle").send_keys(*[key] * times)
+
+    def pixels(self) -> np.ndarray:
+        """The plotly figure as the browser shows it, (H, W, 3) integers."""
+        picture = wait(self._screenshot, 60, "the figure cannot be seen")
+        return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+
+    def _screenshot(self) -> bytes:
+        return self.explorer.find_element(By.CSS_SELECTOR, ".js-plotly-plot").screenshot_as_png
+
+    def photo(self) -> bytes:
+        """The whole explorer as a PNG."""
+        return wait(lambda: self.explorer.screenshot_as_png, 60, "the explorer cannot be seen")
 
     def drawn(self) -> dict[str, Any]:
         """The lines and pictures of the plotly figure, as the browser has them."""
