@@ -27,9 +27,7 @@ def photograph() -> Image.Image:
         shutil.copy(paths.NOTEBOOKS / NOTEBOOK, folder)
         with lab.jupyterlab(Path(folder), paths.home()) as address, lab.chromium(1400, 1600) as driver:
             page = lab.Page(driver, address.format(NOTEBOOK))
-            page.run_all()
-            lab.wait(page.finished, PATIENCE, "the notebook has not ended")
-            lab.wait(lambda: page.all(".fap-explorer .main-svg"), PATIENCE, "the explorer is not there")
+            page.run_until_drawn(PATIENCE)
             return Image.open(io.BytesIO(page.photo())).convert("RGB")
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -39,6 +39,10 @@ FLAGS = (
     "--disable-dev-shm-usage",
     "--force-device-scale-factor=1",
 )
+
+
+ATTEMPTS = 4
+"""Runs of a notebook whose figure stays empty."""
 
 
 def lacking() -> str:
@@ -83,7 +87,7 @@ def jupyterlab(folder: Path, home: Path) -> Iterator[str]:
                     except OSError:
                         return False
 
-                wait(answers, 60, "JupyterLab does not answer")
+                wait(answers, 120, "JupyterLab does not answer")
                 yield f"{address}/lab/tree/{{}}?token={token}"
             finally:
                 server.terminate()  # it ends its kernels
@@ -130,8 +134,8 @@ class Page:
     def __init__(self, driver: webdriver.Chrome, address: str):
         self.driver = driver
         driver.get(address)
-        wait(lambda: self.all(".jp-Notebook .jp-Cell"), 60, "the notebook is not open")
-        wait(lambda: "Idle" in self.status(), 60, "the kernel is not ready")
+        wait(lambda: self.all(".jp-Notebook .jp-Cell"), 180, "the notebook is not open")
+        wait(lambda: "Idle" in self.status(), 180, "the kernel is not ready")
 
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
@@ -143,6 +147,21 @@ class Page:
         """Run > Run All Cells."""
         self._click("//*[@id='jp-MainMenu']//li[.//div[text()='Run']]")
         self._click("//li[@data-command='runmenu:run-all']")
+
+    def run_until_drawn(self, patience: float) -> None:
+        """Run all cells, and again where the explorer's figure stays empty.
+
+        The widget loader gives plotly's five megabytes two seconds; a busy machine may need more at first.
+        """
+        for _ in range(ATTEMPTS):
+            self.run_all()
+            with suppress(AssertionError):
+                wait(lambda: not self.finished(), 10, "no cell is running")
+            wait(self.finished, patience, "the notebook has not ended")
+            with suppress(AssertionError):
+                wait(lambda: self.all(".fap-explorer .js-plotly-plot") and self.drawn()["lines"], 20, "empty")
+                return
+        raise AssertionError(f"the figure is empty, {ATTEMPTS} times")
 
     def _click(self, path: str) -> None:
         wait(lambda: self.driver.find_elements(By.XPATH, path), 20, f"no menu entry {path}")[0].click()
