@@ -204,8 +204,10 @@ def test_the_prior_is_longer_than_the_tokens_and_undoes_the_right_angles(lessons
     tokens = model.prompts.abnormal.detach().norm(dim=-1)
     assert prior.norm(dim=-1).mean() > 3 * tokens.mean()
     with torch.inference_mode():
-        loss = pairs(adapted_text(model, static, prior)).abs().sum(-1)
-    assert loss.median() > 35  # of 45
+        adapted = adapted_text(model, static, prior)
+    assert pairs(adapted).abs().sum(-1).median() > 35  # of 45
+    towards = prototype(adapted) @ static.normal
+    assert towards.mean() > 0 > prototype(static.abnormal) @ static.normal
     assert orthogonality_loss(static.abnormal) < 2
 
 
