@@ -150,7 +150,7 @@ def rescored(lesson: Lesson, every: int = 2) -> list[Effect]:
         return Effect(row, change, "scoring", points, note=note)
 
     def other(row: str, change: str, prediction: Prediction) -> Effect:
-        note = f"an image score moves by {(prediction.score - base.score).abs().mean():.2g} in the mean"
+        note = f"an image score moves by {(prediction.score - base.score).abs().mean():.3f} in the mean"
         scored = replace(plain, image=prediction.score.numpy(), patches=prediction.patch_map)
         return against(row, change, scored, note)
 
