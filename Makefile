@@ -35,7 +35,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || { \
 	  echo "Python cannot make environments; on Debian or Ubuntu install python3-venv." >&2; exit 1; }
 	@$(RUN) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(LOCK) | $(RUN) -m uv pip install --python $(RUN) $(addprefix --torch-backend=,$(TORCH_BACKEND)) --requirements -
+	@$(LOCK) | $(RUN) -m uv pip install --python $(RUN) $(addprefix --torch-backend=,$(TORCH_BACKEND)) --compile-bytecode --requirements -
 	@$(RUN) -m uv pip install --quiet --python $(RUN) --no-deps --editable .
 	@touch $@
 
@@ -74,7 +74,7 @@ workflow: $(WORKFLOW)/.ready ## install Snakemake and its SLURM plugin, in an en
 
 $(WORKFLOW)/.ready: workflow/requirements.lock | $(VENV)/.ready
 	@test -x $(WORKFLOW)/bin/python || $(RUN) -m venv $(WORKFLOW)
-	@$(RUN) -m uv pip install --quiet --python $(WORKFLOW)/bin/python --requirements workflow/requirements.lock
+	@$(RUN) -m uv pip install --quiet --python $(WORKFLOW)/bin/python --compile-bytecode --requirements workflow/requirements.lock
 	@touch $@
 
 parity: $(VENV)/.ready ## compare the kit with the official code's outputs: FILE=outputs.npz

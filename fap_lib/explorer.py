@@ -415,7 +415,7 @@ class Explorer:
             for name in ("outline", "outline on the map"):
                 self._traces[name].x, self._traces[name].y = outline(mask)
             self._traces["compared"].source = data_uri(compared(self.look, mask))
-            self._traces["threshold"].x = [self.threshold.value] * 2
+            self.figure.layout.shapes[0].update(x0=self.threshold.value, x1=self.threshold.value)
         self._say()
 
     def _say(self) -> None:
@@ -454,9 +454,9 @@ def _empty(look: Look) -> go.FigureWidget:
     figure.update_layout(
         template="plotly_white",
         width=900,
-        height=460,
-        margin={"l": 10, "r": 10, "t": 70, "b": 10},
-        legend={"orientation": "h", "y": 1.22, "x": 0},
+        height=490,
+        margin={"l": 10, "r": 10, "t": 100, "b": 10},
+        legend={"orientation": "h", "x": 0, "y": 1.1, "yanchor": "bottom"},
     )
     return go.FigureWidget(figure)
 
@@ -504,10 +504,11 @@ def _add_marks(figure: go.Figure) -> None:
 
 
 def _add_bars(figure: go.Figure, names: list[str]) -> None:
+    # Without y, bars lie at 0, 1, 2 ...: a shared update unsets in the browser what it has for other traces
+    # only, so no moving trace may have a fixed x or y.
     places = list(range(len(names)))
     figure.add_bar(
         meta="parts",
-        y=places,
         orientation="h",
         marker={"color": ["#bfbfbf"] * (len(names) - 1) + [PALETTE[0]]},
         hovertext=names,
@@ -516,8 +517,8 @@ def _add_bars(figure: go.Figure, names: list[str]) -> None:
         row=2,
         col=1,
     )
-    line = {"mode": "lines", "line": {"color": LINE, "width": 2.5}, "hoverinfo": "skip", "showlegend": False}
-    figure.add_scatter(meta="threshold", y=[-0.5, len(names) - 0.5], **line, row=2, col=1)
+    line = {"type": "line", "line": {"color": LINE, "width": 2.5}}
+    figure.add_shape(**line, x0=0, x1=0, y0=-0.5, y1=len(names) - 0.5, row=2, col=1)
     figure.update_xaxes(range=[0, 1], title="abnormal probability; the line is the threshold", row=2, col=1)
     figure.update_yaxes(tickvals=places, ticktext=names, automargin=True, row=2, col=1)
 

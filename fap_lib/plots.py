@@ -57,9 +57,9 @@ def show(figure: Figure, alt: str, dpi: int = 80, colours: int = 256) -> None:
     drawn, stored = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi)
     plt.close(figure)
-    Image.open(drawn).convert("RGB").quantize(colours, method=Image.Quantize.FASTOCTREE).save(
-        stored, format="png", optimize=True
-    )
+    picture = Image.open(drawn).convert("RGB")
+    # The other methods dull a colour that few pixels have, such as that of a thin line.
+    picture.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=8).save(stored, format="png", optimize=True)
     display(
         {"image/png": stored.getvalue(), "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}}
     )

@@ -18,6 +18,9 @@ from fap_lib.files import write_text
 from fap_lib.headless import START_TIMEOUT, SocketKernelManager, quiet
 from fap_lib.progress import bar
 
+DOTS = "answer = ..."
+"""What a student replaces in an exercise's cell."""
+
 LIMIT = 150_000
 """Bytes of a notebook with its outputs."""
 
@@ -99,14 +102,14 @@ def run(path: Path) -> NotebookNode:
 
 
 def solutions(notebook: NotebookNode) -> list[str]:
-    """For each exercise its folded solution, followed by the check of the code cell before it."""
+    """For each exercise its code cell with the folded solution in place of the dots."""
     found = []
     code = ""
     for cell in notebook.cells:
         if cell.cell_type == "code":
             code = cell.source
         elif solution := _SOLUTION.search(cell.source):
-            found.append(solution[1] + code[code.rindex("check(") :])
+            found.append(code.replace(DOTS, solution[1].rstrip()))
     return found
 
 
@@ -119,6 +122,6 @@ def _try(client: NotebookClient, source: str, what: str) -> None:
         raise KitError(f"{what}: {error}") from error
     finally:
         client.nb.cells.pop()
-    said = "".join(output.get("text", "") for output in cell.outputs)
-    if said.strip() != RIGHT:
-        raise KitError(f"{what} is refused by its check: {said.strip() or 'nothing was printed'}")
+    said = "".join(output.get("text", "") for output in cell.outputs).splitlines() or ["nothing was printed"]
+    if said[-1] != RIGHT:
+        raise KitError(f"{what} is refused by its check: {said[-1]}")

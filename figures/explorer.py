@@ -35,7 +35,7 @@ def main(publish: bool = False) -> list[Path]:
     """Write the picture below `build/figures/`, and with `publish` the README's."""
     if lab.lacking():
         raise KitError(f"the explorer's picture needs a browser; not installed: {lab.lacking()}.")
-    picture = photograph().quantize(256)
+    picture = photograph()
     files = [paths.home() / "build" / "figures" / "explorer.png"]
     if publish:
         files.append(PUBLISHED / "explorer.png")

@@ -204,8 +204,20 @@ class Page:
         return self.explorer.find_element(By.CSS_SELECTOR, ".js-plotly-plot").screenshot_as_png
 
     def photo(self) -> bytes:
-        """The whole explorer as a PNG."""
+        """The whole explorer as a PNG, with nothing lying over it."""
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", self.explorer)
+        self.driver.execute_script("document.activeElement.blur()")
+        time.sleep(1)
         return wait(lambda: self.explorer.screenshot_as_png, 60, "the explorer cannot be seen")
+
+    def unset(self) -> list[str]:
+        """Lines and dots of the figure that lost their x or y on the way to the browser."""
+        script = """
+            const plot = document.querySelector('.fap-explorer .js-plotly-plot');
+            return plot.data.filter(one => one.type == 'scatter' && one.showlegend !== undefined
+                && !(one.x && one.y)).map(one => one.meta);
+        """
+        return self.driver.execute_script(script)
 
     def drawn(self) -> dict[str, Any]:
         """The lines and pictures of the plotly figure, as the browser has them."""

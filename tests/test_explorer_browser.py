@@ -75,6 +75,7 @@ def test_moving_the_controls_changes_the_picture(page: lab.Page, world: Lesson):
     expect(thread, View(10, threshold=0.3))
     expect_changed(first)
     lab.wait(lambda: page.drawn()["lines"] != lines["lines"], 30, "the outline is the same")
+    assert page.unset() == []
     assert page.drawn()["images"][0] == lines["images"][0]  # the image itself is not sent again
     assert page.drawn()["images"][-1] != lines["images"][-1]
 

@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 
 from fap_lib import paths
 from fap_lib.errors import KitError
-from fap_lib.stored import LIMIT, notebooks, run, solutions
+from fap_lib.stored import DOTS, LIMIT, notebooks, run, solutions
 
 EACH = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
 
@@ -75,7 +75,8 @@ def test_it_teaches(path: Path):
         assert part in text, part
     titles = re.findall(r"^#+ Exercise \d+ · (?:easy|medium|hard) · \d+ minutes", text, re.MULTILINE)
     assert len(titles) >= 2
-    assert len(solutions(read(path))) == len(titles) == text.count("<details>")
+    dots = [cell for cell in code(read(path)) if cell.source.count(DOTS) == 1]
+    assert len(solutions(read(path))) == len(titles) == text.count("<details>") == len(dots)
 
 
 @EACH
