@@ -1,6 +1,6 @@
 """From the study's runs to tables: `python -m benchmarks.study_tables` writes them from `study.csv`.
 
-The README takes what stands between its lines `<!-- study -->` and `<!-- study end -->`.
+The README takes what stands between its lines `<!-- study -->` and `<!-- study: end -->`.
 """
 
 import math
@@ -166,8 +166,8 @@ By category, then by kind of defect (both test sets, all runs):
 
 def filled(page: str, results: pd.DataFrame) -> str:
     """`page` with the means and gains between its marks."""
-    content = f"<!-- study -->\n{means_table(results, TEST)}\n\n{gains_table(results)}\n<!-- study end -->"
-    return re.sub(r"<!-- study -->.*?<!-- study end -->", lambda _: content, page, flags=re.DOTALL)
+    content = f"<!-- study -->\n{means_table(results, TEST)}\n\n{gains_table(results)}\n<!-- study: end -->"
+    return re.sub(r"<!-- study -->.*?<!-- study: end -->", lambda _: content, page, flags=re.DOTALL)
 
 
 def write() -> None:

@@ -135,13 +135,19 @@ class Page:
         self.driver = driver
         driver.get(address)
         wait(lambda: self.all(".jp-Notebook .jp-Cell"), 180, "the notebook is not open")
-        wait(lambda: "Idle" in self.status(), 180, "the kernel is not ready")
+        wait(self.idle, 180, "the kernel is not ready")
 
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
-    def status(self) -> str:
-        return " ".join(bar.text for bar in self.all("#jp-main-statusbar"))
+    def idle(self) -> bool:
+        """Whether there is a kernel, and it waits.
+
+        The toolbar says idle even before there is one; the status bar hides its words where space is short.
+        """
+        names = [name.text for name in self.all(".jp-Toolbar-kernelName")]
+        waits = self.all(".jp-Notebook-ExecutionIndicator[data-status='idle']")
+        return bool(waits) and names not in ([], ["No Kernel"])
 
     def run_all(self) -> None:
         """Run > Run All Cells."""
@@ -177,7 +183,7 @@ class Page:
     def finished(self) -> bool:
         """Whether every code cell has a number and none is running."""
         prompts = [prompt.text for prompt in self.all(".jp-CodeCell .jp-InputPrompt")]
-        return "Idle" in self.status() and all(any(sign.isdigit() for sign in prompt) for prompt in prompts)
+        return self.idle() and all(any(sign.isdigit() for sign in prompt) for prompt in prompts)
 
     def errors(self) -> list[str]:
         """Tracebacks in the notebook, and what the browser's console calls severe."""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 from nbformat import NotebookNode
 
@@ -66,6 +67,8 @@ def test_its_parameters_come_first_and_are_checked_next(path: Path):
         assert isinstance(statement, ast.Assign)
         ast.literal_eval(statement.value)
     assert ".from_notebook(globals())" in second.source
+    names = [target.id for statement in ast.parse(first.source).body for target in statement.targets]
+    assert list(papermill.inspect_notebook(str(path))) == names, "papermill cannot read a line of the cell"
 
 
 @EACH
