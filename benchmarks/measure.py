@@ -7,7 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,10 @@ class Case:
     ways: dict[str, Way]
     images: int | None = None
     megabytes: float | None = None
+
+    def only(self, precisions: Sequence[str]) -> "Case":
+        """The case without its ways in other precisions."""
+        return replace(self, ways={k: way for k, way in self.ways.items() if way.precision in precisions})
 
 
 def measure(case: Case, seconds: float, least: int = 3) -> list[dict[str, Any]]:
@@ -132,6 +136,19 @@ def matmul_rate(precision: str, device: str = "cpu", side: int = 2048) -> float:
     return 2 * side**3 / (time.perf_counter() - start)
 
 
+def matmul_rates() -> dict[str, float]:
+    """GFLOP/s of a square matrix product in each precision."""
+    # A processor without units for a precision may be a hundred times slower: a small product says it sooner.
+    quick = {name: matmul_rate(name, side=512) / 1e9 for name in PRECISIONS}
+    fast = feasible(quick)
+    return quick | {name: max(matmul_rate(name) for _ in range(3)) / 1e9 for name in fast}
+
+
+def feasible(gflops: dict[str, float]) -> list[str]:
+    """The precisions worth timing: those not more than four times slower than float32."""
+    return [name for name, rate in gflops.items() if 4 * rate >= gflops["float32"]]
+
+
 def synchronise(device: str) -> None:
     """Wait until a GPU has done what it was told."""
     if device == "cuda":
@@ -208,5 +225,5 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
         "load_before": round(os.getloadavg()[0], 1),
-        "gflops": {name: max(matmul_rate(name) for _ in range(3)) / 1e9 for name in PRECISIONS},
+        "gflops": matmul_rates(),
     }

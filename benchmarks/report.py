@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import feasible
 from fap_lib import paths
 from fap_lib.files import read_json, write_text
 
@@ -33,7 +34,8 @@ def measured(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
 
 def document(profile: str, results: dict[str, Any]) -> str:
     """All tables of a profile."""
-    tables = ["gpu"] if profile == "gpu" else [name for name in TABLES if name not in ("gpu", "summary")]
+    absent = {"gpu", "summary"} | (set() if results.get("precision") else {"precision"})
+    tables = ["gpu"] if profile == "gpu" else [name for name in TABLES if name not in absent]
     return (
         "\n\n".join([f"# make bench PROFILE={profile}", *(TABLES[name](results) for name in tables)]) + "\n"
     )
@@ -63,10 +65,11 @@ def about(results: dict[str, Any]) -> str:
         f"turns. The run took {facts['seconds'] / 60:.0f} minutes. "
     )
     if facts["load_before"] >= 0.5:
-        load = facts["load_before"]
-        text += f"The machine had other work (load {load} before the start): take ratios, not times. "
+        text += f"Load in the minute before: {facts['load_before']}; take ratios, not times. "
     rates = ", ".join(f"{rate:.0f} in {name}" for name, rate in facts["gflops"].items())
     text += f"Matrix products ran at {rates} (GFLOP/s). "
+    if slow := [name for name in facts["gflops"] if name not in feasible(facts["gflops"])]:
+        text += f"Left out, targets included: ways in {' and '.join(slow)}, which have no units here. "
     return text + "Generated images and random features: no figure here says how good the method is."
 
 
