@@ -51,7 +51,7 @@ def run(profile: str, folder: Path) -> dict[str, Any]:
         "rows": [row | traced for row, traced in zip(rows, traces(profile, precisions), strict=True)],
         "steps": steps,
         "memory": flat.growth(FLAT_IMAGES[profile]),
-        "precision": precision.compare(folder) if profile == "mini" else [],  # its models are not the profile's
+        "precision": precision.compare(folder, precisions) if profile == "mini" else [],
     }
     about["seconds"] = round(time.perf_counter() - started)
     return results
