@@ -1,7 +1,7 @@
 """How fast the kit is, against the official order of computation, both measured in one run.
 
-    make bench PROFILE=mini      under three minutes on two cores
-    make bench PROFILE=paper     ViT-L/14@336px at 518 pixels, random weights: the better part of an hour
+    make bench PROFILE=mini      three to five minutes on two cores
+    make bench PROFILE=paper     ViT-L/14@336px at 518 pixels, random weights: about an hour
     make bench PROFILE=gpu       see benchmarks/gpu.py
 
 Writes `benchmarks/results/PROFILE.json` and `.md`. A row whose values differ from the official order's
