@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from fap_lib.config import Precision
+
 LONG = 150.0
 """Seconds after which one turn has to do: what takes so long is not moved by a busy moment."""
 
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 
 Values = Sequence[Tensor | np.ndarray | float]
 
@@ -144,9 +146,9 @@ def matmul_rates() -> dict[str, float]:
     return quick | {name: max(matmul_rate(name) for _ in range(3)) / 1e9 for name in fast}
 
 
-def feasible(gflops: dict[str, float]) -> list[str]:
+def feasible(gflops: dict[str, float]) -> list[Precision]:
     """The precisions worth timing: those not more than four times slower than float32."""
-    return [name for name, rate in gflops.items() if 4 * rate >= gflops["float32"]]
+    return [name for name in PRECISIONS if 4 * gflops[name] >= gflops["float32"]]
 
 
 def synchronise(device: str) -> None:

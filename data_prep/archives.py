@@ -29,6 +29,7 @@ SMALL = 1 << 30  # below this a high ratio (all-zero masks) does no harm
 
 _CHUNK = 1 << 20
 _SEVEN_ZIP, _RAR = b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"
+# zipfile raises NotImplementedError for a compression it does not know: often a damaged header.
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
 
 

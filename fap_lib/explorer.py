@@ -517,8 +517,8 @@ def _add_bars(figure: go.Figure, names: list[str]) -> None:
         row=2,
         col=1,
     )
-    line = {"type": "line", "line": {"color": LINE, "width": 2.5}}
-    figure.add_shape(**line, x0=0, x1=0, y0=-0.5, y1=len(names) - 0.5, row=2, col=1)
+    ends = {"x0": 0, "x1": 0, "y0": -0.5, "y1": len(names) - 0.5}
+    figure.add_shape(type="line", line={"color": LINE, "width": 2.5}, **ends, row=2, col=1)
     figure.update_xaxes(range=[0, 1], title="abnormal probability; the line is the threshold", row=2, col=1)
     figure.update_yaxes(tickvals=places, ticktext=names, automargin=True, row=2, col=1)
 
