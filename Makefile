@@ -61,6 +61,7 @@ lint: $(VENV)/.ready ## ruff (lint and format) and mypy
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports --no-logo
 
 reproduce: $(VENV)/.ready ## train on one dataset, test on others: DATA=folder TRAIN=name TEST=name,name [PROFILE=paper SETTINGS=file]
 	$(RUN) -m fap_lib.cli reproduce --data "$(DATA)" --train "$(TRAIN)" --test "$(TEST)" --profile "$(PROFILE)" \
@@ -78,7 +79,7 @@ $(WORKFLOW)/.ready: workflow/requirements.lock | $(VENV)/.ready
 	@touch $@
 
 parity: $(VENV)/.ready ## compare the kit with the official code's outputs: FILE=outputs.npz
-	$(RUN) -m fap_lib.parity $(or $(FILE),tests/golden/tiny.npz)
+	$(RUN) -m fap_lib.official.parity $(or $(FILE),tests/golden/tiny.npz)
 
 bench: $(VENV)/.ready ## time the kit against the official order of computation: PROFILE=mini, paper or gpu
 	$(RUN) -m benchmarks.bench --profile "$(PROFILE)"

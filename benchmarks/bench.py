@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks import flat, gpu, precision, report
 from benchmarks.measure import TRACE_ENVIRONMENT, feasible, machine, measure, trace
 from benchmarks.rows import Subject, cases, story
-from fap_lib.files import read_json, write_json
+from fap_lib.core.files import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.mini.generator import kinds_of, sample
-from fap_lib.manifest import Manifest, Record
+from fap_lib.data.manifest import Manifest, Record
 
 CATEGORIES = ("wood", "washer")
 

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from benchmarks.measure import TRACE_ENVIRONMENT, peak
-from fap_lib.cache import FeatureCache
-from fap_lib.clip import TINY, load_backbone
-from fap_lib.config import FeatureSettings, ModelSettings, ScoreSettings, TrainSettings
-from fap_lib.manifest import Manifest, Record
+from fap_lib.clip.backbone import TINY, load_backbone
+from fap_lib.core.config import FeatureSettings, ModelSettings, ScoreSettings, TrainSettings
+from fap_lib.data.features import FeatureCache
+from fap_lib.data.manifest import Manifest, Record
+from fap_lib.evaluation.scoring import evaluate, score
 from fap_lib.model import FAPrompt
-from fap_lib.scoring import evaluate, score
 from fap_lib.training import train
 
 SIZE = 518

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from benchmarks import flat, rows
 from benchmarks.measure import machine, matmul_rate, relative, synchronise
-from fap_lib.clip import RANDOM, TINY, Backbone, device_name, load_backbone
-from fap_lib.config import FeatureSettings, ModelSettings, ScoreSettings, TrainSettings
-from fap_lib.image_tower import ImageTower
+from fap_lib.clip.backbone import RANDOM, TINY, Backbone, device_name, load_backbone
+from fap_lib.clip.image_tower import ImageTower
+from fap_lib.core.config import FeatureSettings, ModelSettings, ScoreSettings, TrainSettings
+from fap_lib.evaluation.scoring import evaluate, score
 from fap_lib.model import FAPrompt
-from fap_lib.scoring import evaluate, score
 from fap_lib.training import train
 
 TRAINING_IMAGES = (1725, 2162)

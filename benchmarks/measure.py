@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from fap_lib.config import Precision
+from fap_lib.core.config import Precision
 
 LONG = 150.0
 """Seconds after which one turn has to do: what takes so long is not moved by a busy moment."""

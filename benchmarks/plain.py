@@ -18,11 +18,11 @@ from skimage import measure
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 from torch import Tensor
 
-from fap_lib.cache import load_pair
-from fap_lib.clip import Backbone
-from fap_lib.config import FeatureSettings, ScoreSettings, TrainSettings
-from fap_lib.image_tower import resize_positions
-from fap_lib.manifest import Manifest
+from fap_lib.clip.backbone import Backbone
+from fap_lib.clip.image_tower import resize_positions
+from fap_lib.core.config import FeatureSettings, ScoreSettings, TrainSettings
+from fap_lib.data.features import load_pair
+from fap_lib.data.manifest import Manifest
 from fap_lib.model import FAPrompt
 from fap_lib.training import batches, make_optimiser
 

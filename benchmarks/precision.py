@@ -9,17 +9,18 @@ import numpy as np
 
 from benchmarks import data
 from data_prep.mini import benchmark
-from fap_lib import mini, parity, paths
-from fap_lib.cache import features
-from fap_lib.clip import Backbone, load_backbone
-from fap_lib.config import FeatureSettings, Precision, ScoreSettings, load_profile
+from fap_lib import checkpoints
+from fap_lib.clip import mini
+from fap_lib.clip.backbone import Backbone, load_backbone
+from fap_lib.core import paths
+from fap_lib.core.config import FeatureSettings, Precision, ScoreSettings, load_profile
+from fap_lib.data.features import features
+from fap_lib.evaluation.scoring import MEAN, evaluate, score
 from fap_lib.model import FAPrompt
-from fap_lib.scoring import MEAN, evaluate, score
+from fap_lib.official import parity
 
 LIMIT = 0.1
 """Points of AUROC that a lower precision may cost or bring."""
-
-GOLDEN = paths.REPOSITORY / "tests" / "golden" / "tiny.npz"
 
 
 def compare(folder: Path, precisions: Sequence[Precision]) -> list[dict[str, Any]]:
@@ -55,7 +56,7 @@ def compare(folder: Path, precisions: Sequence[Precision]) -> list[dict[str, Any
 
 def subjects(folder: Path) -> Iterator[tuple]:
     """Name, builder of backbone and model, dataset, and settings of each model."""
-    with np.load(GOLDEN, allow_pickle=False) as file:
+    with np.load(paths.GOLDEN, allow_pickle=False) as file:
         config = json.loads(str(file["config"]))
 
     def golden() -> tuple[Backbone, FAPrompt]:
@@ -71,7 +72,7 @@ def subjects(folder: Path) -> Iterator[tuple]:
 
         def small() -> tuple[Backbone, FAPrompt]:
             backbone = load_backbone(mini.MINI)
-            return backbone, FAPrompt.load(weights, backbone)
+            return backbone, checkpoints.load_prompts(weights, backbone).model
 
         profile = load_profile(mini.MINI)
         manifest = benchmark.write(folder / "mini-val", "mini-val")

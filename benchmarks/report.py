@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import feasible
-from fap_lib import paths
-from fap_lib.files import read_json, write_text
+from fap_lib.core import paths
+from fap_lib.core.files import read_json, write_text
 
 RESULTS = Path(__file__).parent / "results"
 PAGES = (Path(__file__).parent / "README.md", paths.REPOSITORY / "README.md")

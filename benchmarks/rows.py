@@ -21,16 +21,19 @@ from torch import Tensor
 
 from benchmarks import data, plain
 from benchmarks.measure import Case, Values, Way
-from fap_lib import mini, paths, training
-from fap_lib.cache import FeatureCache, Store, decoded, features, load_pair
-from fap_lib.clip import RANDOM, Backbone, load_backbone
-from fap_lib.config import Profile, load_profile
-from fap_lib.image_tower import ImageTower
-from fap_lib.manifest import Manifest, Record
+from fap_lib import training
+from fap_lib.clip import mini
+from fap_lib.clip.backbone import RANDOM, Backbone, load_backbone
+from fap_lib.clip.image_tower import ImageTower
+from fap_lib.core import paths
+from fap_lib.core.config import Profile, load_profile
+from fap_lib.data.features import FeatureCache, decoded, features, load_pair
+from fap_lib.data.manifest import Manifest, Record
+from fap_lib.data.store import Store
+from fap_lib.evaluation.metrics import pixel_metrics
+from fap_lib.evaluation.scoring import MEAN, evaluate, score
 from fap_lib.maps import pixel_maps, smooth
-from fap_lib.metrics import pixel_metrics
 from fap_lib.model import FAPrompt
-from fap_lib.scoring import MEAN, evaluate, score
 
 BATCH = 8
 

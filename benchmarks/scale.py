@@ -22,14 +22,14 @@ import pandas as pd
 import torch
 
 from data_prep.mini import benchmark
-from fap_lib import paths
-from fap_lib.cache import features
-from fap_lib.clip import device_name, load_backbone
-from fap_lib.config import Profile, load_profile
-from fap_lib.manifest import Manifest, write_manifest
+from fap_lib.clip.backbone import device_name, load_backbone
+from fap_lib.core import paths
+from fap_lib.core.config import Profile, load_profile
+from fap_lib.data.features import features
+from fap_lib.data.manifest import Manifest, write_manifest
+from fap_lib.evaluation.scoring import evaluate, score
 from fap_lib.model import FAPrompt
-from fap_lib.runs import peak_memory_mb
-from fap_lib.scoring import evaluate, score
+from fap_lib.runs.record import peak_memory_mb
 
 MILLION = 1_000_000
 

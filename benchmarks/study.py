@@ -27,15 +27,17 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks import study_tables
 from data_prep.mini import benchmark
-from fap_lib import baselines, mini, paths
-from fap_lib.baselines import WORDINGS
-from fap_lib.cache import FeatureCache, features
-from fap_lib.clip import Backbone, load_backbone
-from fap_lib.config import Profile, load_profile
-from fap_lib.files import read_json, write_json, write_text
+from fap_lib.clip import mini
+from fap_lib.clip.backbone import Backbone, load_backbone
+from fap_lib.core import paths
+from fap_lib.core.config import Profile, load_profile
+from fap_lib.core.files import read_json, write_json, write_text
+from fap_lib.core.progress import bar
+from fap_lib.data.features import FeatureCache, features
+from fap_lib.evaluation import baselines
+from fap_lib.evaluation.baselines import WORDINGS
+from fap_lib.evaluation.scoring import MEAN, Scores, evaluate, score, score_with
 from fap_lib.model import FAPrompt
-from fap_lib.progress import bar
-from fap_lib.scoring import MEAN, Scores, evaluate, score, score_with
 from fap_lib.training import train
 
 TRAIN = ("mini-a", "mini-b")

@@ -8,14 +8,15 @@ import re
 
 import pandas as pd
 
-from fap_lib import paths
-from fap_lib.ablations import (
+from fap_lib.core import paths
+from fap_lib.core.files import write_text
+from fap_lib.evaluation.scoring import MEAN
+from fap_lib.lessons.study import (
     COMPARED,
     FULL,
     METRICS,
     ORGANS,
     SINGLE,
-    STUDY,
     SWEEPS,
     SWEPT,
     TEST,
@@ -26,10 +27,8 @@ from fap_lib.ablations import (
     of,
     paired,
 )
-from fap_lib.files import write_text
-from fap_lib.scoring import MEAN
 
-RESULTS = STUDY.parent
+RESULTS = paths.STUDY.parent
 README = paths.REPOSITORY / "README.md"
 
 PROBE = "linear probe"

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from fap_lib.errors import KitError
-from fap_lib.files import read_json, sha256, whole_folder, write_json
-from fap_lib.progress import bar
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import read_json, sha256, whole_folder, write_json
+from fap_lib.core.progress import bar
 
 COMPLETE = ".complete.json"
 """Written last into an unpacked folder, with the archive's SHA-256; a folder without it is done again."""

@@ -7,8 +7,8 @@ from functools import partial
 from data_prep.facts import Facts, inspect
 from data_prep.registry import DATASETS, Dataset
 from data_prep.workers import each
-from fap_lib.files import read_lines
-from fap_lib.manifest import Manifest, Record, Split
+from fap_lib.core.files import read_lines
+from fap_lib.data.manifest import Manifest, Record, Split
 
 DETAILS = "manifest.jsonl"
 """In a prepared dataset, one line an image: its record and its `Facts`."""

@@ -45,7 +45,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _list(_: argparse.Namespace) -> None:
     from data_prep.mini.benchmark import SETS
     from data_prep.registry import DATASETS
-    from fap_lib import paths
+    from fap_lib.core import paths
 
     row = "{:9} {:10} {:>7} {:>9}  {:15} {:8} {}".format
     print(row("name", "domain", "normal", "anomalous", "metrics", "prepared", "title"))
@@ -100,8 +100,8 @@ def _prepare(chosen: argparse.Namespace) -> None:
 
 def _check(chosen: argparse.Namespace) -> int:
     from data_prep.check import check, table
-    from fap_lib import paths
-    from fap_lib.manifest import read_manifest
+    from fap_lib.core import paths
+    from fap_lib.data.manifest import read_manifest
 
     report = check(read_manifest(paths.dataset(chosen.name)))
     print(table(report.rows))

@@ -15,9 +15,9 @@ from PIL import Image
 
 from data_prep.layouts import Splits, by_stem, folders, held_out, image_files, part
 from data_prep.workers import each
-from fap_lib.errors import KitError
-from fap_lib.images import binarise, open_image
-from fap_lib.manifest import Record, Split
+from fap_lib.core.errors import KitError
+from fap_lib.data.images import binarise, open_image
+from fap_lib.data.manifest import Record, Split
 
 Cut = Callable[[Path, tuple[str, ...], Path], Splits]
 Box = tuple[int, int, int, int]

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from data_prep.archives import extractor
 from data_prep.registry import Archive, Dataset
-from fap_lib.errors import KitError
-from fap_lib.files import disk_errors, sha256, write_text
-from fap_lib.progress import bar
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import disk_errors, sha256, write_text
+from fap_lib.core.progress import bar
 
 Via = Literal["kagglehub", "gdown"]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from fap_lib.errors import KitError
-from fap_lib.files import sha256
-from fap_lib.images import binarise, opened
-from fap_lib.manifest import MaskRule, Record, Split
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import sha256
+from fap_lib.data.images import binarise, opened
+from fap_lib.data.manifest import MaskRule, Record, Split
 
 TINY = 16  # pixels; smaller images hardly fill a patch
 _SOFT = 0.01  # share of a mask's pixels between its two rules

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from fap_lib.errors import KitError
-from fap_lib.manifest import Record, Split
+from fap_lib.core.errors import KitError
+from fap_lib.data.manifest import Record, Split
 
 Splits = dict[Split, list[Record]]
 Layout = Callable[[Path, tuple[str, ...]], Splits]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from data_prep.archives import unpack
 from data_prep.registry import DATASETS, Dataset
-from fap_lib import paths
-from fap_lib.errors import KitError
-from fap_lib.files import sha256
+from fap_lib.core import paths
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import sha256
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z", ".rar")
 _DEPTH = 8  # how far below the given folder a download is looked for

@@ -22,11 +22,11 @@ import numpy as np
 from data_prep.layouts import MASK_ENDINGS, Splits, folders, record_of, visible_images
 from data_prep.prepare import link, refuse_other, store
 from data_prep.registry import DATASETS
-from fap_lib import paths
-from fap_lib.errors import KitError
-from fap_lib.files import whole_folder
-from fap_lib.images import open_image
-from fap_lib.manifest import Manifest, Record, read_manifest
+from fap_lib.core import paths
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import whole_folder
+from fap_lib.data.images import open_image
+from fap_lib.data.manifest import Manifest, Record, read_manifest
 
 GOOD = ("good", "ok", "normal")
 MASKS = ("ground_truth", "masks", "mask", "gt")

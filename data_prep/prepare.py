@@ -17,10 +17,10 @@ from data_prep.facts import Facts, line
 from data_prep.layouts import Splits
 from data_prep.locate import downloads, raw_root
 from data_prep.registry import Dataset, find
-from fap_lib import paths
-from fap_lib.errors import KitError
-from fap_lib.files import read_json, whole_folder, write_lines
-from fap_lib.manifest import Manifest, MaskRule, Record, Split, read_manifest, write_manifest
+from fap_lib.core import paths
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import read_json, whole_folder, write_lines
+from fap_lib.data.manifest import Manifest, MaskRule, Record, Split, read_manifest, write_manifest
 
 RAW = "raw"
 """Name of the link, in a prepared dataset, to the raw files; nothing is copied."""

@@ -11,8 +11,8 @@ from typing import Literal
 from data_prep import cuts, layouts
 from data_prep.cuts import Cut
 from data_prep.layouts import Layout
-from fap_lib.errors import KitError
-from fap_lib.manifest import MaskRule
+from fap_lib.core.errors import KitError
+from fap_lib.data.manifest import MaskRule
 
 Counts = tuple[int, int]
 """Normal and anomalous test images."""

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import TypeVar
 
-from fap_lib.errors import KitError
-from fap_lib.progress import bar
+from fap_lib.core.errors import KitError
+from fap_lib.core.progress import bar
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

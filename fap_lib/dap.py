@@ -6,18 +6,10 @@ added to the abnormal tokens, so that the prompts fit this image.
 Letters: B images, N patches, M chosen patches, D feature width.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-PatchSelection = Literal["most_abnormal", "first", "random"]
-"""Which M patches the prior sees: those with the highest abnormal probability, in descending order
-(the paper); the first in raster order, that is the left of the top row (the released code, ledger:
-patch-selection); or M pseudo-random ones (an ablation)."""
-
-Selection = PatchSelection | Literal["global"]
-"""What the prior sees: patches, or the image's global feature (the meta-net of CoCoOp, a baseline)."""
+from fap_lib.core.config import PatchSelection
 
 
 def select_patches(

@@ -4,21 +4,17 @@ Letters: B images, N patches on a g x g grid, D feature width, K prompts, C = 2 
 (normal, abnormal).
 """
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fap_lib.cap import CompoundPrompts, prototype
-from fap_lib.config import FeatureSettings, ModelSettings
+from fap_lib.clip.text_tower import Prefix, TextTower
+from fap_lib.core.config import ModelSettings
+from fap_lib.core.errors import KitError
 from fap_lib.dap import PriorNetwork, select_patches
-from fap_lib.errors import KitError
-from fap_lib.text_tower import Prefix, TextTower
-
-if TYPE_CHECKING:
-    from fap_lib.clip import Backbone
 
 
 class StaticText(NamedTuple):
@@ -166,21 +162,6 @@ class FAPrompt(nn.Module):
         abnormal = static.abnormal if prior is None else self._adapted(static.prefix, prior)
         difference = F.normalize(abnormal, dim=-1) - static.normal
         return (patches @ difference.mT / self.settings.temperature).sigmoid().mT
-
-    def save(
-        self, path: Path, backbone: "Backbone", features: FeatureSettings, about: dict[str, Any]
-    ) -> None:
-        """Write a checkpoint; see `fap_lib.checkpoints.save`."""
-        from fap_lib import checkpoints
-
-        checkpoints.save(path, self, backbone, features, about)
-
-    @staticmethod
-    def load(path: Path, backbone: "Backbone") -> "FAPrompt":
-        """Read a checkpoint; see `fap_lib.checkpoints.load`, which also returns what the file says."""
-        from fap_lib import checkpoints
-
-        return checkpoints.load(path, backbone).model
 
     def _adapted(self, prefix: Prefix, prior: Tensor) -> Tensor:
         """Abnormality text features of all prompts of all images in one call: (B, K, D)."""

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,21 +18,45 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fap_lib.cache import FeatureCache
+from fap_lib import checkpoints
 from fap_lib.cap import orthogonality_loss
-from fap_lib.clip import Backbone
-from fap_lib.config import FeatureSettings, TrainSettings
+from fap_lib.clip.backbone import Backbone
+from fap_lib.core.config import FeatureSettings, TrainSettings
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import atomic, disk_errors
+from fap_lib.core.paths import PROMPTS
+from fap_lib.core.progress import bar
 from fap_lib.dap import prior_loss
-from fap_lib.errors import KitError
-from fap_lib.files import atomic, disk_errors
 from fap_lib.losses import image_cross_entropy, image_focal_loss, map_loss
 from fap_lib.maps import pixel_maps
 from fap_lib.model import FAPrompt, Prediction, StaticText
-from fap_lib.paths import PROMPTS
-from fap_lib.progress import bar
 
 LOG = "training.jsonl"
 STATE = "state.safetensors"
+
+
+class TrainingSet(Protocol):
+    """What training needs of a dataset; `fap_lib.data.features.FeatureCache` has it.
+
+    name, digest: what the data are. labels: 0 normal, 1 anomalous, of each image.
+    """
+
+    name: str
+    digest: str
+
+    @property
+    def labels(self) -> list[int | None]: ...
+
+    def __len__(self) -> int: ...
+
+    def features(self, index: np.ndarray, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """Unit global (b, D) and patch (b, N, D) features of some images."""
+
+    def masks(self, index: np.ndarray) -> Tensor:
+        """Masks (b, H, W) of some images."""
+
+    def check_trainable(self) -> None:
+        """Refuse a dataset with an image without label, or an anomalous one without mask."""
 
 
 def losses(
@@ -81,7 +105,7 @@ def batches(
 def train(
     model: FAPrompt,
     backbone: Backbone,
-    cache: FeatureCache,
+    cache: TrainingSet,
     features: FeatureSettings,
     settings: TrainSettings,
     folder: Path,
@@ -96,7 +120,7 @@ def train(
 
     Args:
         validate: called after each epoch, its figures go to the log; nothing is chosen by them.
-        follow: called with each step's line of the log, such as `fap_lib.plots.live_curves`.
+        follow: called with each step's line of the log, such as `fap_lib.pictures.style.live_curves`.
 
     Returns:
         Path of the checkpoint.
@@ -105,7 +129,7 @@ def train(
         KitError: an image without label or mask, other settings than the interrupted run's, a loss
             that is not finite, no GPU memory left, a disk that is full.
     """
-    check_trainable(cache)
+    cache.check_trainable()
     folder = Path(folder)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,42 +172,22 @@ def train(
                 log.write(json.dumps({"step": step, "epoch": epoch, "validation": validate(model)}) + "\n")
                 model.train()
             if epoch_ends and epoch in settings.keep_epochs:
-                model.save(
-                    folder / f"epoch_{epoch:02d}.safetensors", backbone, features, {**about, "epoch": epoch}
-                )
+                kept = folder / f"epoch_{epoch:02d}.safetensors"
+                checkpoints.save_prompts(kept, model, backbone, features, {**about, "epoch": epoch})
             if step % settings.save_every == 0 or epoch_ends:
                 log.flush()
                 _save_state(folder, model, optimiser, identity, step, time.perf_counter() - before)
     model.eval()
     path = folder / PROMPTS
-    model.save(path, backbone, features, {**about, "epoch": settings.epochs})
+    checkpoints.save_prompts(path, model, backbone, features, {**about, "epoch": settings.epochs})
     (folder / STATE).unlink(missing_ok=True)
     return path
-
-
-def check_trainable(cache: FeatureCache) -> None:
-    """Refuse a dataset that cannot train prompts.
-
-    Raises:
-        KitError: an image has no label, or an anomalous one no mask.
-    """
-    for record in cache.records:
-        if record.label is None:
-            raise KitError(
-                f"the image {record.image} of {cache.name} has no label, so it cannot train prompts; "
-                "give labels (0 normal, 1 anomalous) in its meta.json."
-            )
-        if record.label == 1 and record.mask is None:
-            raise KitError(
-                f"the anomalous image {record.image} of {cache.name} has no mask, and training needs masks; "
-                "train on a dataset with masks (such as mvtec or visa) and use this one for testing."
-            )
 
 
 def _step(
     model: FAPrompt,
     optimiser: torch.optim.Optimizer,
-    cache: FeatureCache,
+    cache: TrainingSet,
     labels: Tensor,
     index: np.ndarray,
     settings: TrainSettings,

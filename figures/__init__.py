@@ -15,10 +15,10 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
-import fap_lib.plots  # noqa: F401  (the one style of all figures)
-from fap_lib import paths
-from fap_lib.errors import KitError
-from fap_lib.files import atomic
+import fap_lib.pictures.style  # noqa: F401  (the one style of all figures)
+from fap_lib.core import paths
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import atomic
 
 PUBLISHED = Path(__file__).parent
 """Where the pictures lie that pages of the repository show."""

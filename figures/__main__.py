@@ -5,7 +5,7 @@ from importlib import import_module
 from inspect import signature
 from pathlib import Path
 
-from fap_lib.errors import KitError
+from fap_lib.core.errors import KitError
 from figures import run
 
 SCRIPTS = (

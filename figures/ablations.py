@@ -14,13 +14,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks import study_tables as study
-from fap_lib import ablations
-from fap_lib.plots import PALETTE
+from benchmarks import study_tables
+from fap_lib.lessons import study
+from fap_lib.pictures.style import PALETTE
 from figures import run, save_figure
 
 ROWS = {
-    "best hand-written wording": study.HAND,
+    "best hand-written wording": study_tables.HAND,
     "one prompt, no DAP": study.SINGLE,
     "CAP, no DAP": "CAP",
     "CAP + DAP, released patches": "CAP + DAP, released",
@@ -40,15 +40,17 @@ def values(results: pd.DataFrame, test: str = study.TEST) -> pd.DataFrame:
 
     Methods without runs are left out. The hand-written wording is the best in the metric on validation.
     """
-    few = ablations.differences(results, ablations.SWEPT, study.FULL, test).set_index(["method", "metric"])
+    few = study.differences(results, study.SWEPT, study.FULL, test).set_index(["method", "metric"])
     known, rows = set(results.method), []
     for title, name in ROWS.items():
         for metric in study.COMPARED:
-            method = study.best_wording(results, metric) if name == study.HAND else name
+            method = study_tables.best_wording(results, metric) if name == study_tables.HAND else name
             if (method, metric) in few.index:
                 mean, half = few.loc[(method, metric), ["mean", "pooled"]]
             elif method in known:
-                mean, half = (100 * value for value in study.gain(results, study.FULL, method, metric, test))
+                mean, half = (
+                    100 * value for value in study_tables.gain(results, study.FULL, method, metric, test)
+                )
                 mean = -mean
             else:
                 continue

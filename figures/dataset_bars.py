@@ -16,14 +16,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks import study_tables as study
-from fap_lib import paths
-from fap_lib.plots import PALETTE, obtained_and_reported
-from fap_lib.scoring import MEAN
+from benchmarks import study_tables
+from fap_lib.core import paths
+from fap_lib.evaluation.scoring import MEAN
+from fap_lib.lessons import study
+from fap_lib.pictures.style import PALETTE, obtained_and_reported
 from figures import needed, run, save_figure
 
 METRICS = ("image_auroc", "pixel_auroc")
-LEARNED = (study.SINGLE, "CAP", study.FULL, study.PROBE)
+LEARNED = (study.SINGLE, "CAP", study.FULL, study_tables.PROBE)
 
 
 def values(results: pd.DataFrame) -> pd.DataFrame:
@@ -31,7 +32,7 @@ def values(results: pd.DataFrame) -> pd.DataFrame:
 
     The hand-written wording is the one that is best in the metric on validation.
     """
-    best = {metric: study.best_wording(results, metric) for metric in METRICS}
+    best = {metric: study_tables.best_wording(results, metric) for metric in METRICS}
     rows = []
     for test in (study.TEST, study.ORGANS):
         own = results[(results.test == test) & ~results.category.str.startswith("defect: ")]
@@ -40,7 +41,7 @@ def values(results: pd.DataFrame) -> pd.DataFrame:
             for metric in METRICS:
                 for method in (best[metric], *LEARNED):
                     mean, half = study.interval(part[part.method == method], metric)
-                    name = "hand-written" if method.startswith(study.HAND) else method
+                    name = "hand-written" if method.startswith(study_tables.HAND) else method
                     rows.append([test, category, metric, name, 100 * mean, 100 * half])
     return pd.DataFrame(rows, columns=["test", "category", "metric", "method", "mean", "half"])
 

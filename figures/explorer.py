@@ -10,11 +10,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from fap_lib import paths
-from fap_lib.errors import KitError
-from fap_lib.files import atomic
-from figures import PUBLISHED, run
-from tests import lab
+from fap_lib.core import paths
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import atomic
+from figures import PUBLISHED, lab, run
 
 NOTEBOOK = "11_explorer.ipynb"
 PATIENCE = 300

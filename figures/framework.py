@@ -8,7 +8,7 @@ released code lets the prior see other patches (`fap ledger`).
 
 from pathlib import Path
 
-from fap_lib.framework import draw
+from fap_lib.pictures.framework import draw
 from figures import run, save_figure
 
 __all__ = ["draw"]

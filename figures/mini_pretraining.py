@@ -11,10 +11,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from data_prep.mini.pretrain import RECIPES
-from fap_lib import paths
-from fap_lib.mini import MINI
+from fap_lib.clip.mini import MINI
+from fap_lib.core import paths
 from figures import needed, run, save_figure
+from pretraining.loop import RECIPES
 
 LOG = paths.REPOSITORY / "benchmarks" / "results" / "pretrain-mini.jsonl"
 

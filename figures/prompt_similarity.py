@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fap_lib import paths
-from fap_lib.config import LessonRun
-from fap_lib.lesson import Lesson, open_lesson
-from fap_lib.probing import adapted_text
-from fap_lib.prompt_plots import SIGNED
+from fap_lib.core import paths
+from fap_lib.lessons.lesson import Lesson, open_lesson
+from fap_lib.lessons.probing import adapted_text
+from fap_lib.pictures.prompts import SIGNED
+from fap_lib.runs.parameters import LessonRun
 from figures import needed, run, save_figure
 
 DATA = "mini-test"

@@ -20,12 +20,12 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
-from fap_lib import paths
-from fap_lib.files import read_json
-from fap_lib.images import load_image, load_mask, open_image
-from fap_lib.manifest import MaskRule, read_manifest
+from fap_lib.core import paths
+from fap_lib.core.files import read_json
+from fap_lib.data.images import load_image, load_mask, open_image
+from fap_lib.data.manifest import MaskRule, read_manifest
 from fap_lib.maps import pixel_maps
-from fap_lib.plots import COLOURS
+from fap_lib.pictures.style import COLOURS
 from figures import needed, run, save_figure
 
 FOLDER = "runs/demo/mini-test"

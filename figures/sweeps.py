@@ -1,7 +1,7 @@
 """One setting at a time: the paper's sweeps of K, M and the token lengths E and E'.
 
 Points are paired differences to the default (same data, same seed). Whiskers are 95 % intervals from the
-spread that all swept methods share (`fap_lib.ablations.differences`), because each has few runs. The default
+spread that all swept methods share (`lessons.study.differences`), because each has few runs. The default
 is CAP + DAP in `paper` mode; its difference to itself is 0.
 
 Reads: `benchmarks/results/study.csv` (`python -m benchmarks.study --sweeps`).
@@ -15,11 +15,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks import study_tables as study
-from fap_lib import ablations
-from fap_lib.config import load_profile
-from fap_lib.errors import KitError
-from fap_lib.plots import PALETTE
+from fap_lib.core.config import load_profile
+from fap_lib.core.errors import KitError
+from fap_lib.lessons import study
+from fap_lib.pictures.style import PALETTE
 from figures import run, save_figure
 
 SETTINGS = {
@@ -39,7 +38,7 @@ def values(results: pd.DataFrame, test: str = study.TEST) -> pd.DataFrame:
     Raises:
         KitError: the study has no sweeps.
     """
-    found = ablations.differences(results, ablations.SWEPT, study.FULL, test)
+    found = study.differences(results, study.SWEPT, study.FULL, test)
     swept = found.method.str.extract(r"^(K|M|E|E') = (\d+)$").dropna()
     if swept.empty:
         raise KitError("the study has no sweeps; run them with: python -m benchmarks.study --sweeps")

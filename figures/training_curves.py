@@ -10,9 +10,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from fap_lib import paths
-from fap_lib.files import read_lines
-from fap_lib.plots import loss_curves
+from fap_lib.core import paths
+from fap_lib.core.files import read_lines
+from fap_lib.pictures.style import loss_curves
 from figures import needed, run, save_figure
 
 LOG = "runs/demo/training/training.jsonl"

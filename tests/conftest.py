@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import toy
 
-from fap_lib.clip import TINY, Backbone, load_backbone
-from fap_lib.config import FeatureSettings, Profile, load_profile
-from fap_lib.manifest import Manifest
+from fap_lib.clip.backbone import TINY, Backbone, load_backbone
+from fap_lib.core.config import FeatureSettings, Profile, load_profile
+from fap_lib.data.manifest import Manifest
 
 GOLDEN = Path(__file__).parent / "golden" / "tiny.npz"
 

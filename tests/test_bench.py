@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from benchmarks import gpu, plain, report
 from benchmarks.measure import Case, Way, counting, feasible, measure, peak, relative, reset_peak, trace
 from benchmarks.rows import Subject, cases, story
-from fap_lib import paths
+from fap_lib.core import paths
 
 
 @pytest.fixture

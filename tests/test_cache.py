@@ -12,11 +12,11 @@ import torch
 import toy
 from PIL import Image
 
-from fap_lib import cache as cache_module
-from fap_lib import paths
-from fap_lib.cache import COMPLETE, features, gather, part
-from fap_lib.errors import KitError
-from fap_lib.images import load_mask
+from fap_lib.core import paths
+from fap_lib.core.errors import KitError
+from fap_lib.data import features as cache_module
+from fap_lib.data.features import COMPLETE, features, gather, part
+from fap_lib.data.images import load_mask
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_shards_joined_are_the_whole_bit_for_bit(tmp_path, backbone, small, monk
     ]
     assert sum(sizes) == 24
     assert all(size % 8 == 0 for size in sizes)
-    monkeypatch.setattr("fap_lib.cache.encode", None)  # joining encodes nothing
+    monkeypatch.setattr("fap_lib.data.features.encode", None)  # joining encodes nothing
     joined = gather(manifest, "test", backbone, small, count)
     assert joined.digest == whole.digest
     assert np.array_equal(joined.image, image)

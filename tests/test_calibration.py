@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fap_lib.calibration import Calibration, calibrate, needed, repeated
-from fap_lib.errors import KitError
+from fap_lib.core.errors import KitError
+from fap_lib.evaluation.calibration import Calibration, calibrate, needed, repeated
 
 ALPHAS = st.integers(1, 99).map(lambda percent: percent / 100)
 

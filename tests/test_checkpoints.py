@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from conftest import GOLDEN
 from safetensors.torch import load_file, save_file
 
-from fap_lib import checkpoints, parity
-from fap_lib.clip import RANDOM, load_backbone, save_weights
-from fap_lib.config import ModelSettings
-from fap_lib.errors import KitError
-from fap_lib.files import sha256
+from fap_lib import checkpoints
+from fap_lib.clip.backbone import RANDOM, load_backbone, save_weights
+from fap_lib.core.config import ModelSettings
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import sha256
 from fap_lib.model import FAPrompt
+from fap_lib.official import checkpoint, parity
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def model(backbone) -> FAPrompt:
 @pytest.fixture
 def saved(model, backbone, small, tmp_path) -> Path:
     path = tmp_path / "prompts.safetensors"
-    model.save(path, backbone, small, {"dataset": "toy", "epoch": 2})
+    checkpoints.save_prompts(path, model, backbone, small, {"dataset": "toy", "epoch": 2})
     return path
 
 
@@ -38,20 +39,22 @@ def rewrite_header(path: Path, **changes) -> None:
 
 
 def test_a_round_trip_gives_the_same_scores(model, saved, backbone, small):
-    checkpoint = checkpoints.load(saved, backbone)
+    checkpoint = checkpoints.load_prompts(saved, backbone)
     assert checkpoint.features == small
     assert checkpoint.about == {"dataset": "toy", "epoch": 2}
     assert checkpoint.model.settings == model.settings
     image, patches = F.normalize(torch.randn(2, 64), dim=-1), F.normalize(torch.randn(2, 25, 64), dim=-1)
     with torch.no_grad():
         assert torch.equal(checkpoint.model(image, patches).score, model(image, patches).score)
-        assert torch.equal(FAPrompt.load(saved, backbone)(image, patches).score, model(image, patches).score)
+        assert torch.equal(
+            checkpoints.load_prompts(saved, backbone).model(image, patches).score, model(image, patches).score
+        )
 
 
 def test_another_backbone_is_refused(saved):
     other = load_backbone("ViT-B-32-quickgelu", RANDOM)
     with pytest.raises(KitError, match="was trained on the backbone tiny-random with weights"):
-        checkpoints.load(saved, other)
+        checkpoints.load_prompts(saved, other)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,7 @@ def test_another_backbone_is_refused(saved):
 def test_a_file_that_does_not_fit_is_refused(saved, backbone, damage, message):
     damage(saved)
     with pytest.raises(KitError, match=message):
-        checkpoints.load(saved, backbone)
+        checkpoints.load_prompts(saved, backbone)
 
 
 class Exploit:
@@ -95,9 +98,9 @@ def golden():
     for name, value in model.state_dict().items():
         if name == "prompts.deep":
             for layer, part in enumerate(value):
-                state[checkpoints.official_name(name, layer)] = part.clone()
+                state[checkpoint.official_name(name, layer)] = part.clone()
         else:
-            state[checkpoints.official_name(name)] = value.clone().reshape(shapes.get(name, value.shape))
+            state[checkpoint.official_name(name)] = value.clone().reshape(shapes.get(name, value.shape))
     for layer in range(2):
         state[f"compound_prompt_projections.{layer}.weight"] = torch.zeros(896, 768)
         state[f"compound_prompt_projections.{layer}.bias"] = torch.zeros(896)
@@ -110,7 +113,7 @@ def test_an_official_checkpoint_gives_the_official_scores(golden, tmp_path):
     config, backbone, model, state = golden
     path = tmp_path / "epoch_15.pth"
     torch.save({"prompt_learner": state}, path)
-    loaded = checkpoints.load_official(path, backbone)
+    loaded = checkpoint.load_official(path, backbone)
     assert loaded.settings.mode == "released"
     assert loaded.settings.patch_selection == "first"
     raw = backbone.image_tower(70, 3)(parity.build_inputs(config)[0])
@@ -126,7 +129,7 @@ def test_deep_tokens_are_rounded_as_the_official_tower_rounds_them(golden, tmp_p
     _, backbone, _, state = golden
     changed = {**state, "compound_prompts_text.0": torch.full((4, 768), 0.1)}
     torch.save({"prompt_learner": changed}, tmp_path / "x.pth")
-    loaded = checkpoints.load_official(tmp_path / "x.pth", backbone)
+    loaded = checkpoint.load_official(tmp_path / "x.pth", backbone)
     assert float(loaded.prompts.deep.detach()[0, 0, 0]) == float(torch.tensor(0.1).half())
 
 
@@ -146,7 +149,7 @@ def test_official_files_with_other_contents_are_refused(golden, tmp_path, change
     change(state)
     torch.save({"prompt_learner": state}, tmp_path / "x.pth")
     with pytest.raises(KitError, match=message):
-        checkpoints.load_official(tmp_path / "x.pth", backbone)
+        checkpoint.load_official(tmp_path / "x.pth", backbone)
 
 
 def test_a_pickle_that_wants_to_execute_code_is_not_opened(backbone, tmp_path):
@@ -157,7 +160,7 @@ def test_a_pickle_that_wants_to_execute_code_is_not_opened(backbone, tmp_path):
         else:
             path.write_bytes(pickle.dumps(Exploit(trace)))
         with pytest.raises(KitError, match="wants to execute code"):
-            checkpoints.load_official(path, backbone)
+            checkpoint.load_official(path, backbone)
         with pytest.raises(KitError, match="wants to execute code"):
             load_backbone("ViT-B-32-quickgelu", path)
     assert not trace.exists()
@@ -168,7 +171,7 @@ def test_a_published_name_with_another_content_is_refused(golden, tmp_path):
     path = tmp_path / "train_on_visa.pth"
     torch.save({"prompt_learner": state}, path)
     with pytest.raises(KitError, match=f"SHA-256 {sha256(path)}, expected 82ce5d51"):
-        checkpoints.load_official(path, backbone)
+        checkpoint.load_official(path, backbone)
 
 
 def test_weights_survive_the_conversion_to_safetensors(tmp_path):

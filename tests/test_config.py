@@ -2,8 +2,9 @@
 
 import pytest
 
-from fap_lib.config import EvaluateRun, ModelSettings, TrainSettings, load_profile, load_yaml
-from fap_lib.errors import KitError
+from fap_lib.core.config import ModelSettings, TrainSettings, load_profile, load_yaml
+from fap_lib.core.errors import KitError
+from fap_lib.runs.parameters import EvaluateRun
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,12 @@ from data_prep.layouts import held_out
 from data_prep.locate import raw_root
 from data_prep.prepare import prepare
 from data_prep.registry import DATASETS, find
-from fap_lib import paths
 from fap_lib.cli import main
-from fap_lib.errors import KitError
-from fap_lib.files import read_lines, sha256
-from fap_lib.images import load_mask, open_image, rgb
-from fap_lib.manifest import Manifest, read_manifest
+from fap_lib.core import paths
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import read_lines, sha256
+from fap_lib.data.images import load_mask, open_image, rgb
+from fap_lib.data.manifest import Manifest, read_manifest
 
 REAL = Path(os.environ.get("FAP_SHARED", paths.REPOSITORY.parent / "shared")) / "real"
 

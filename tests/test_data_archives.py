@@ -20,8 +20,8 @@ from data_prep import archives
 from data_prep.archives import COMPLETE, unpack
 from data_prep.prepare import prepare
 from data_prep.registry import DATASETS
-from fap_lib import files, paths
-from fap_lib.errors import KitError
+from fap_lib.core import files, paths
+from fap_lib.core.errors import KitError
 
 CONTENT = {"set/images/a b.png": b"one", "set/masks/ü.png": b"two" * 1000, "set/empty.txt": b""}
 

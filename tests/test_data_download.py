@@ -18,9 +18,9 @@ from data_prep import download
 from data_prep.download import fetch
 from data_prep.prepare import prepare
 from data_prep.registry import DATASETS, Archive, Dataset
-from fap_lib import paths
 from fap_lib.cli import main
-from fap_lib.errors import KitError
+from fap_lib.core import paths
+from fap_lib.core.errors import KitError
 
 
 class Server:

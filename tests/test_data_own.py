@@ -14,11 +14,11 @@ from raw_layouts import RAW, image, mask, text
 from data_prep.check import check
 from data_prep.own import describe, own, understand
 from data_prep.prepare import prepare
-from fap_lib import files, paths
 from fap_lib.cli import main
-from fap_lib.errors import KitError
-from fap_lib.images import load_image, load_mask, open_image
-from fap_lib.manifest import read_manifest
+from fap_lib.core import files, paths
+from fap_lib.core.errors import KitError
+from fap_lib.data.images import load_image, load_mask, open_image
+from fap_lib.data.manifest import read_manifest
 
 SIZE = (40, 30)
 

@@ -12,12 +12,13 @@ import pytest
 import torch
 import toy
 
-from fap_lib import explorer
-from fap_lib.config import LessonRun, ModelSettings
-from fap_lib.explorer import Explorer, Look, View
-from fap_lib.lesson import Lesson, open_lesson
+from fap_lib.core.config import ModelSettings
+from fap_lib.evaluation.scoring import score
+from fap_lib.lessons.lesson import Lesson, open_lesson
 from fap_lib.model import FAPrompt
-from fap_lib.scoring import score
+from fap_lib.pictures import explorer
+from fap_lib.pictures.explorer import Explorer, Look, View
+from fap_lib.runs.parameters import LessonRun
 
 LIMIT = 150
 """Milliseconds that a slider's move may take."""

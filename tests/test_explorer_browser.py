@@ -5,16 +5,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import lab
 import numpy as np
 import pytest
 import toy
 from selenium.webdriver.common.keys import Keys
 
-from fap_lib import explorer, paths
-from fap_lib.config import LessonRun
-from fap_lib.explorer import View
-from fap_lib.lesson import Lesson, open_lesson
+from fap_lib.core import paths
+from fap_lib.lessons.lesson import Lesson, open_lesson
+from fap_lib.pictures import explorer
+from fap_lib.pictures.explorer import View
+from fap_lib.runs.parameters import LessonRun
+from figures import lab
 
 NOTEBOOK = "11_explorer.ipynb"
 

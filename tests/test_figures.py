@@ -12,13 +12,14 @@ from sklearn.metrics import roc_auc_score
 
 import figures
 from benchmarks import study_tables
-from fap_lib import ablations as study
-from fap_lib import framework, paths
-from fap_lib.cache import features
-from fap_lib.config import load_profile
-from fap_lib.errors import KitError
-from fap_lib.lesson import Lesson
+from fap_lib.core import paths
+from fap_lib.core.config import load_profile
+from fap_lib.core.errors import KitError
+from fap_lib.data.features import features
+from fap_lib.lessons import study as study
+from fap_lib.lessons.lesson import Lesson
 from fap_lib.model import FAPrompt
+from fap_lib.pictures import framework
 from figures import __main__ as every
 from figures import (
     ablations,

@@ -11,15 +11,15 @@ import toy
 from test_data import REAL
 
 from data_prep.mini import benchmark
-from fap_lib import paths
-from fap_lib.cache import features
 from fap_lib.cli import main
-from fap_lib.config import ModelSettings, ScoreSettings, TrainSettings
-from fap_lib.errors import KitError
-from fap_lib.headless import code_cells, run_notebook
+from fap_lib.core import paths
+from fap_lib.core.config import ModelSettings, ScoreSettings, TrainSettings
+from fap_lib.core.errors import KitError
+from fap_lib.data.features import features
+from fap_lib.evaluation.scoring import evaluate, score
 from fap_lib.model import FAPrompt
-from fap_lib.reproduce import EVALUATE, FEATURES, TRAIN, reproduce
-from fap_lib.scoring import evaluate, score
+from fap_lib.runs.notebook import code_cells, run_notebook
+from fap_lib.runs.reproduce import EVALUATE, FEATURES, TRAIN, reproduce
 from fap_lib.training import train
 
 

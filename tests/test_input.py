@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fap_lib import files
 from fap_lib.cli import main
-from fap_lib.errors import KitError
-from fap_lib.files import atomic, write_json, write_text
-from fap_lib.images import load_image, load_mask, open_image, rgb
-from fap_lib.manifest import read_manifest, write_manifest
+from fap_lib.core import files
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import atomic, write_json, write_text
+from fap_lib.data.images import load_image, load_mask, open_image, rgb
+from fap_lib.data.manifest import read_manifest, write_manifest
 
 ENTRY = {"img_path": "a.png", "mask_path": "", "cls_name": "c", "specie_name": "good", "anomaly": 0}
 

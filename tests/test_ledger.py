@@ -2,8 +2,8 @@
 
 import pytest
 
-from fap_lib.config import ModelSettings, load_profile
-from fap_lib.ledger import rows
+from fap_lib.core.config import ModelSettings, load_profile
+from fap_lib.official.ledger import rows
 
 
 def test_every_difference_of_the_collection_has_a_row():

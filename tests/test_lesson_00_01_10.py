@@ -9,19 +9,21 @@ import torch
 import torch.nn.functional as F
 
 from data_prep.mini import benchmark
-from fap_lib import paths, ready
-from fap_lib.attention import attend, attention_weights, project_qkv
-from fap_lib.baselines import WORDINGS, text_features
-from fap_lib.cache import FeatureCache, encode, features
-from fap_lib.calibration import calibrate
-from fap_lib.clip import Backbone
-from fap_lib.config import LessonRun, load_profile
-from fap_lib.image_tower import resize_positions
-from fap_lib.images import load_image
-from fap_lib.lesson import Lesson, open_lesson
-from fap_lib.localisation import attention_lift, auroc, covered, handful
-from fap_lib.manifest import Record, read_manifest
-from fap_lib.stored import contents, notebooks
+from fap_lib.clip.attention import attend, attention_weights, project_qkv
+from fap_lib.clip.backbone import Backbone
+from fap_lib.clip.image_tower import resize_positions
+from fap_lib.core import paths
+from fap_lib.core.config import load_profile
+from fap_lib.data.features import FeatureCache, encode, features
+from fap_lib.data.images import load_image
+from fap_lib.data.manifest import Record, read_manifest
+from fap_lib.evaluation.baselines import WORDINGS, text_features
+from fap_lib.evaluation.calibration import calibrate
+from fap_lib.evaluation.patches import attention_lift, auroc, covered, handful
+from fap_lib.lessons import prerequisites
+from fap_lib.lessons.lesson import Lesson, open_lesson
+from fap_lib.lessons.outputs import contents, notebooks
+from fap_lib.runs.parameters import LessonRun
 
 TEST = replace(benchmark.SETS["mini-test"], categories=("leather", "cable"), good=20, each=1, train=0)
 AUXILIARY = replace(benchmark.SETS["mini-a"], good=10, each=2, train=0)
@@ -82,12 +84,12 @@ def test_leather_is_told_apart_and_all_cables_look_abnormal(scores):
 
 
 def test_the_set_up_check_says_what_to_do(home, monkeypatch):
-    advice = {check.what: check.advice for check in ready.checks("mini-test")}
+    advice = {check.what: check.advice for check in prerequisites.checks("mini-test")}
     assert list(advice) == ["Python", "packages", "device", "dataset"]
     assert not advice["packages"]
     assert "make demo" in advice["dataset"]
-    assert "make setup PYTHON=python3.12" in ready.python((3, 10)).advice
-    assert not ready.python((3, 13)).advice
+    assert "make setup PYTHON=python3.12" in prerequisites.python((3, 10)).advice
+    assert not prerequisites.python((3, 13)).advice
     lock = home / "lock"
     lock.parent.mkdir()
     lines = (
@@ -99,7 +101,7 @@ def test_the_set_up_check_says_what_to_do(home, monkeypatch):
     )
     lock.write_text("\n".join(lines))
     monkeypatch.setattr(paths, "LOCK", lock)
-    found = ready.packages()
+    found = prerequisites.packages()
     assert found.found == "1 of 2, 1 of another version"
     assert str(found).startswith("no  packages")
     assert "Missing: no-such-package. Run `make setup`" in found.advice

@@ -10,15 +10,14 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 
 from data_prep.mini import benchmark
-from fap_lib import ablations, paths
 from fap_lib.cap import orthogonality_loss, prototype
-from fap_lib.config import LessonRun, PriorRun
+from fap_lib.core import paths
+from fap_lib.core.errors import KitError
 from fap_lib.dap import select_patches
-from fap_lib.errors import KitError
-from fap_lib.lesson import Lesson, open_lesson
-from fap_lib.localisation import auroc
-from fap_lib.model import FAPrompt
-from fap_lib.probing import (
+from fap_lib.evaluation.patches import auroc
+from fap_lib.lessons import study
+from fap_lib.lessons.lesson import Lesson, open_lesson
+from fap_lib.lessons.probing import (
     Evidence,
     adapted_text,
     agreement,
@@ -29,7 +28,9 @@ from fap_lib.probing import (
     pairs,
     under,
 )
-from fap_lib.prompt_plots import before_and_after, each_prompt, layout, length_histograms
+from fap_lib.model import FAPrompt
+from fap_lib.pictures.prompts import before_and_after, each_prompt, layout, length_histograms
+from fap_lib.runs.parameters import LessonRun, PriorRun
 
 SMALL = replace(benchmark.SETS["mini-test"], good=6, each=1, train=1)
 
@@ -255,18 +256,16 @@ def test_swapped_priors(lessons, found, static):
 
 
 def test_the_study_says_what_the_notebook_reads_from_it():
-    study, random = ablations.load(), "CAP + DAP, random patches"
-    over_cap = ablations.differences(study, (random, ablations.FULL), over="CAP").set_index(
-        ["method", "metric"]
-    )
-    aupro = [over_cap.loc[(name, "aupro_official"), "mean"] for name in (random, ablations.FULL)]
+    trainings, random = study.load(), "CAP + DAP, random patches"
+    over_cap = study.differences(trainings, (random, study.FULL), over="CAP").set_index(["method", "metric"])
+    aupro = [over_cap.loc[(name, "aupro_official"), "mean"] for name in (random, study.FULL)]
     assert aupro[1] > aupro[0] > 0.5 * aupro[1]
     assert not excludes_zero(over_cap.loc[(random, "pixel_auroc")])
-    assert not excludes_zero(over_cap.loc[(ablations.FULL, "image_auroc")])
-    over_random = ablations.differences(study, (ablations.FULL,), over=random).set_index("metric")
+    assert not excludes_zero(over_cap.loc[(study.FULL, "image_auroc")])
+    over_random = study.differences(trainings, (study.FULL,), over=random).set_index("metric")
     assert excludes_zero(over_random.loc["pixel_auroc"])
     assert not excludes_zero(over_random.loc["image_auroc"])
-    organs = ablations.differences(study, (ablations.FULL,), over="CAP", test=ablations.ORGANS)
+    organs = study.differences(trainings, (study.FULL,), over="CAP", test=study.ORGANS)
     pixel = organs.set_index("metric").loc["pixel_auroc"]
     assert pixel["mean"] + pixel["half"] < 0
 

@@ -9,16 +9,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fap_lib import paths, plots, reported, results
-from fap_lib.cache import features
-from fap_lib.config import ModelSettings, ScoreSettings, TrainSettings
-from fap_lib.errors import KitError
-from fap_lib.files import sha256, write_json
+from fap_lib.core import paths
+from fap_lib.core.config import ModelSettings, ScoreSettings, TrainSettings
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import sha256, write_json
+from fap_lib.data.features import features
+from fap_lib.evaluation.metrics import FPR_LIMIT, pixel_metrics, pro_curve
+from fap_lib.evaluation.scoring import score
+from fap_lib.grids import compare, results
+from fap_lib.grids.report import write_grid
 from fap_lib.losses import dice_loss, focal_loss, image_cross_entropy, image_focal_loss, map_loss
-from fap_lib.metrics import FPR_LIMIT, pixel_metrics, pro_curve
 from fap_lib.model import FAPrompt
-from fap_lib.report import write_grid
-from fap_lib.scoring import score
+from fap_lib.pictures import style
 from fap_lib.training import batches, losses, train
 
 MAP = torch.tensor([[[0.6, 0.1], [0.7, 0.1]]])
@@ -113,9 +115,9 @@ def test_a_followed_training_is_killed_and_continued(cache, backbone, small, tmp
 
     log = [json.loads(line) for line in (tmp_path / "killed" / "training.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [1, 2, 3, 4]
-    figure = plots.loss_curves(log)
+    figure = style.loss_curves(log)
     assert [axis.get_title() for axis in figure.axes] == list(log[0])[2:-2]
-    assert plots.live_curves() is None, "nobody looks"
+    assert style.live_curves() is None, "nobody looks"
 
 
 def test_an_image_score_is_half_global_and_half_local(cache, backbone, tmp_path):
@@ -124,15 +126,15 @@ def test_an_image_score_is_half_global_and_half_local(cache, backbone, tmp_path)
     wanted = (scores.probability + (2 * largest[:, 0] + largest[:, 1]) / 3) / 2
     assert np.allclose(scores.image, wanted, atol=1e-6)
 
-    alarms, misses = plots.failures(scores, 0, 3, each=2), plots.failures(scores, 1, 3, each=2)
+    alarms, misses = style.failures(scores, 0, 3, each=2), style.failures(scores, 1, 3, each=2)
     normal = [i for i, label in enumerate(cache.labels) if label == 0]
     assert alarms[0] == max(normal, key=lambda i: scores.image[i])
     assert len(alarms) == len(misses) == 3
     assert all(cache.labels[i] == 1 for i in misses)
     assert scores.image[misses[0]] <= scores.image[misses[1]] <= scores.image[misses[2]]
-    assert len(plots.failures(scores, 0, 100, each=2)) == 4, "two of each category"
-    assert plots.failures(scores, 2) == []
-    assert len(plots.gallery(scores, alarms, 1.0).axes) == 7
+    assert len(style.failures(scores, 0, 100, each=2)) == 4, "two of each category"
+    assert style.failures(scores, 2) == []
+    assert len(style.gallery(scores, alarms, 1.0).axes) == 7
 
 
 def toy():
@@ -220,7 +222,7 @@ def test_a_snapshot_is_read_as_its_grid_is(tmp_path):
     pd.testing.assert_frame_equal(results.costs(kept), results.costs(grid))
     assert results.unfinished(kept) == []
     assert results.meaning(kept, mine) == results.meaning(grid, theirs) == "toys"
-    own, other = (reported.compare(results.over_seeds(table)) for table in (mine, theirs))
+    own, other = (compare.compare(results.over_seeds(table)) for table in (mine, theirs))
     pd.testing.assert_frame_equal(own, other, atol=1e-4)
 
     before = sorted(kept.rglob("*"))
@@ -244,7 +246,7 @@ def test_the_mini_grids_snapshot_is_whole_and_nobody_reported_on_it():
     assert table["run"].nunique() == 32
     assert set(table["dataset"]) == {"mini-a", "mini-b", "mini-test", "mini-organs"}
     assert table["value"].dropna().between(0, 1).all()
-    comparison = reported.compare(results.over_seeds(table))
+    comparison = compare.compare(results.over_seeds(table))
     assert set(comparison["verdict"]) == {"not reported"}
     assert results.costs(folder).iloc[-1]["jobs"] == 48
     # What is learned is better than chance and than CLIP's two sentences, where it matters most: in the maps.
@@ -260,7 +262,7 @@ def test_the_mini_grids_snapshot_is_whole_and_nobody_reported_on_it():
 
 
 def test_seeds_differ_by_a_third_of_a_point_to_two_points():
-    study = pd.read_csv(paths.REPOSITORY / "benchmarks" / "results" / "study.csv")
+    study = pd.read_csv(paths.STUDY)
     own = study[(study["category"] == "mean") & (study["test"] == "mini-test") & (study["draw"] == 0)]
     own = own[(own["train"] == "mini-a")]
     own = own[own["method"].isin(["single prompt", "CAP + DAP, paper", "CAP + DAP, released"])]
@@ -270,7 +272,7 @@ def test_seeds_differ_by_a_third_of_a_point_to_two_points():
 
 
 def test_one_category_of_mini_test_is_near_chance_for_learned_prompts():
-    study = pd.read_csv(paths.REPOSITORY / "benchmarks" / "results" / "study.csv")
+    study = pd.read_csv(paths.STUDY)
     own = study[(study["test"] == "mini-test") & (study["method"] == "CAP + DAP, paper")]
     own = own[~own["category"].str.startswith("defect")]
     means = own.groupby("category")[["image_auroc", "pixel_auroc"]].mean()
@@ -279,9 +281,9 @@ def test_one_category_of_mini_test_is_near_chance_for_learned_prompts():
 
 
 def test_tolerance_does_not_hang_on_one_dataset_and_sdd_has_two_protocols():
-    table = reported.load()
+    table = compare.load()
     key = ("pixel", "aupro_official")
-    assert reported.tolerances(table)[key] == reported.tolerances(table[table["dataset"] != "mpdd"])[key]
+    assert compare.tolerances(table)[key] == compare.tolerances(table[table["dataset"] != "mpdd"])[key]
     sdd = table[(table["dataset"] == "sdd") & (table["level"] == "image") & (table["metric"] == "auroc")]
     sdd = sdd[sdd["method"] == "AnomalyCLIP"]["value"]
     assert sdd.max() - sdd.min() == pytest.approx(13.7, abs=0.05)
@@ -293,5 +295,5 @@ def test_bars_have_a_group_a_dataset():
         for dataset in ("a", "b")
         for name in ("one", "two", "three")
     ]
-    figure = plots.dataset_bars(pd.DataFrame(rows), "image", "auroc")
+    figure = style.dataset_bars(pd.DataFrame(rows), "image", "auroc")
     assert len(figure.axes[0].patches) == 6

@@ -7,16 +7,20 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import study, study_tables
+from benchmarks import study as trainings
+from benchmarks import study_tables
 from data_prep.mini import benchmark
-from fap_lib import ablations, evidence_plots, ledger_effects, meaning, paths
-from fap_lib.config import LessonRun, load_profile
-from fap_lib.errors import KitError
-from fap_lib.ledger import rows
-from fap_lib.lesson import Lesson, open_lesson
+from fap_lib.core import paths
+from fap_lib.core.config import load_profile
+from fap_lib.core.errors import KitError
+from fap_lib.evaluation.scoring import MEAN
+from fap_lib.lessons import effects, interpretation, study
+from fap_lib.lessons.lesson import Lesson, open_lesson
+from fap_lib.lessons.probing import gather, pairs
 from fap_lib.model import FAPrompt
-from fap_lib.probing import gather, pairs
-from fap_lib.scoring import MEAN
+from fap_lib.official.ledger import rows
+from fap_lib.pictures import evidence
+from fap_lib.runs.parameters import LessonRun
 
 WORLD = benchmark.Set(("leather", "metal", "screw"), (), good=8, each=2, train=1)
 """A small part of the notebooks' dataset, drawn anew."""
@@ -34,14 +38,14 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
 @pytest.fixture(scope="module")
 def features(lesson: Lesson) -> torch.Tensor:
     with torch.no_grad():
-        return meaning.prompt_features(lesson.model.static_text())
+        return interpretation.prompt_features(lesson.model.static_text())
 
 
 # Notebook 7
 
 
 def test_prompts_are_at_right_angles_and_were_copies_before(lesson, features):
-    table = meaning.cosines(features)
+    table = interpretation.cosines(features)
     assert list(table.columns[:2]) == ["normal", "P1"]
     assert pairs(features[1:]).abs().max() < 0.1
     torch.manual_seed(0)
@@ -51,34 +55,36 @@ def test_prompts_are_at_right_angles_and_were_copies_before(lesson, features):
 
 
 def test_learned_tokens_are_nearer_to_words_than_random_ones(lesson):
-    known = [sentence for _, sentence in meaning.captions()]
+    known = [sentence for _, sentence in interpretation.captions()]
     abnormal = lesson.model.prompts.abnormal.detach()
-    learned = meaning.nearest_tokens(lesson.backbone, abnormal.flatten(0, 1), known)
+    learned = interpretation.nearest_tokens(lesson.backbone, abnormal.flatten(0, 1), known)
     torch.manual_seed(0)
-    noise = meaning.nearest_tokens(lesson.backbone, torch.randn(20, abnormal.shape[-1]), known)
+    noise = interpretation.nearest_tokens(lesson.backbone, torch.randn(20, abnormal.shape[-1]), known)
     assert learned.cosine.mean() > noise.cosine.mean() + 0.15
-    everything = meaning.nearest_tokens(lesson.backbone, abnormal[0])
+    everything = interpretation.nearest_tokens(lesson.backbone, abnormal[0])
     assert (everything.cosine.to_numpy() >= learned.cosine[:2].to_numpy() - 1e-6).all()
 
 
 def test_spelled_out_prompts_keep_part_of_their_meaning(lesson, features):
-    known = [sentence for _, sentence in meaning.captions()]
+    known = [sentence for _, sentence in interpretation.captions()]
     abnormal = lesson.model.prompts.abnormal.detach()
     with torch.no_grad():
-        same = meaning.prompt_features(meaning.with_tokens(lesson.model, abnormal))
+        same = interpretation.prompt_features(interpretation.with_tokens(lesson.model, abnormal))
         assert torch.allclose(same, features, atol=1e-5)
-        ids = meaning.nearest_tokens(lesson.backbone, abnormal.flatten(0, 1), known)["id"].tolist()
+        ids = interpretation.nearest_tokens(lesson.backbone, abnormal.flatten(0, 1), known)["id"].tolist()
         words = lesson.backbone.clip.token_embedding.weight[ids].unflatten(0, abnormal.shape[:2])
-        kept = (meaning.prompt_features(meaning.with_tokens(lesson.model, words)) * features).sum(-1)[1:]
+        kept = (
+            interpretation.prompt_features(interpretation.with_tokens(lesson.model, words)) * features
+        ).sum(-1)[1:]
     assert kept.max() > 0.8
     assert kept.min() < 0.4
 
 
 def test_nearest_captions_are_those_the_text_reads(lesson, features):
-    about, sentences = map(list, zip(*meaning.captions(), strict=True))
+    about, sentences = map(list, zip(*interpretation.captions(), strict=True))
     assert len(sentences) == len(set(sentences)) > 400
-    known = meaning.sentence_features(lesson.backbone, sentences)
-    near = meaning.nearest_sentences(features, sentences, known, count=2)
+    known = interpretation.sentence_features(lesson.backbone, sentences)
+    near = interpretation.nearest_sentences(features, sentences, known, count=2)
     nearest = near[near["rank"] == 1].sentence.tolist()
     assert nearest[0] in [
         f"{word} object" for word in ("good", "intact", "normal", "faulty", "flawless")
@@ -88,7 +94,7 @@ def test_nearest_captions_are_those_the_text_reads(lesson, features):
     assert "black" in nearest[9]
     good, faulty = (features[0] @ known[sentences.index(f"{word} object")] for word in ("good", "faulty"))
     assert abs(float(good - faulty)) < 0.05
-    says = meaning.looks_like(features[1:], known, about, ["burn", "scratch"])
+    says = interpretation.looks_like(features[1:], known, about, ["burn", "scratch"])
     assert says.shape == (2, 10)
     assert says.loc["burn"].idxmax() == "P9"
 
@@ -96,13 +102,13 @@ def test_nearest_captions_are_those_the_text_reads(lesson, features):
 def test_prompts_share_what_they_find(lesson):
     found = gather(lesson)
     maps, anomalous = found.maps.numpy(), found.anomalous.numpy()
-    answers = meaning.by_defect(maps, lesson.cache, anomalous)
+    answers = interpretation.by_defect(maps, lesson.cache, anomalous)
     assert answers.loc["burn"].min() > 0.8
-    parts = meaning.shares(answers)
+    parts = interpretation.shares(answers)
     assert sum(parts.values()) == pytest.approx(1)
     assert parts["rows"] > 0.5
     assert parts["columns"] < 0.2
-    whole = meaning.by_defect(found.static.numpy()[:, None], lesson.cache, anomalous)
+    whole = interpretation.by_defect(found.static.numpy()[:, None], lesson.cache, anomalous)
     assert whole.to_numpy().mean() > 0.75
 
 
@@ -116,27 +122,27 @@ def by_hand() -> tuple[SimpleNamespace, np.ndarray, np.ndarray]:
 
 def test_patch_auroc_by_defect_by_hand():
     cache, maps, anomalous = by_hand()
-    table = meaning.by_defect(maps, cache, anomalous)
+    table = interpretation.by_defect(maps, cache, anomalous)
     # Map 1: 9 exceeds all of 5 6 7 8, and 5 ties with one. Map 2: 1 exceeds none of 2 3 4 5.
     assert table.loc["ink"].tolist() == pytest.approx([(4 + 0.5) / 8, (0 + 3.5) / 8])
-    assert meaning.by_defect(maps, cache, anomalous, half=0).loc["ink"].tolist() == [1, 0]
+    assert interpretation.by_defect(maps, cache, anomalous, half=0).loc["ink"].tolist() == [1, 0]
 
 
 def test_an_interaction_is_what_neither_rows_nor_columns_explain():
     sums = pd.DataFrame(np.add.outer([0.1, 0.5, 0.3], [0.0, 0.2]))
-    assert np.allclose(meaning.interaction(sums), 0)
-    assert meaning.shares(sums)["interaction"] == pytest.approx(0, abs=1e-12)
+    assert np.allclose(interpretation.interaction(sums), 0)
+    assert interpretation.shares(sums)["interaction"] == pytest.approx(0, abs=1e-12)
     random = np.random.default_rng(0)
     table = pd.DataFrame(random.normal(size=(8, 6)))
-    assert meaning.match(table, table, draws=200)[0] == pytest.approx(1)
-    assert meaning.match(table, table, draws=200)[1] < 0.02
+    assert interpretation.match(table, table, draws=200)[0] == pytest.approx(1)
+    assert interpretation.match(table, table, draws=200)[1] < 0.02
     other = pd.DataFrame(random.normal(size=(8, 6)))
-    assert meaning.match(table, other, draws=200)[1] > 0.02
+    assert interpretation.match(table, other, draws=200)[1] > 0.02
 
 
 def test_a_plane_holds_the_main_axes():
     points = np.random.default_rng(0).normal(size=(200, 4)) * [5, 3, 0.1, 0.1]
-    placed, part = meaning.plane(points, points)
+    placed, part = interpretation.plane(points, points)
     assert placed.shape == (200, 2)
     assert part.sum() > 0.99
     assert np.allclose(placed.std(0), points.std(0)[:2], rtol=0.1)
@@ -153,12 +159,12 @@ def runs(changes: dict[str, list[float]], seeds: int = 2) -> pd.DataFrame:
             base = 0.8 + 0.01 * number
             wobble = 0.004 * (-1) ** seed
             row = dict(train=train, draw=draw, seed=seed, test="mini-test", category=MEAN)
-            values = {ablations.FULL: base + wobble}
+            values = {study.FULL: base + wobble}
             values |= {
                 name: base + points[number] / 100 for name, points in changes.items() if number < len(points)
             }
             found += [
-                {**row, "method": name, **dict.fromkeys(ablations.METRICS, value)}
+                {**row, "method": name, **dict.fromkeys(study.METRICS, value)}
                 for name, value in values.items()
             ]
     return pd.DataFrame(found)
@@ -166,7 +172,7 @@ def runs(changes: dict[str, list[float]], seeds: int = 2) -> pd.DataFrame:
 
 def test_differences_pair_cells_and_pool_their_spread():
     results = runs({"K = 1": [1, 2, 3, 4], "K = 2": [0, 2]})
-    found = ablations.differences(results, ("K = 1", "K = 2", "K = 5"))
+    found = study.differences(results, ("K = 1", "K = 2", "K = 5"))
     own = found[found.metric == "aupro_official"].set_index("method")
     assert list(own.index) == ["K = 1", "K = 2"]  # the third has no run
     assert own["mean"].tolist() == pytest.approx([2.5, 1])
@@ -176,21 +182,21 @@ def test_differences_pair_cells_and_pool_their_spread():
     assert own.pooled["K = 2"] == pytest.approx(2.77645 * error / np.sqrt(2), rel=1e-4)
     assert (own.wide > own.pooled).all()
     with pytest.raises(KitError, match="no runs of 'CAPP'; the nearest is"):
-        ablations.differences(results, ("K = 1",), over="CAPP")
+        study.differences(results, ("K = 1",), over="CAPP")
 
 
 def test_the_seeds_of_one_cell_share_no_luck_and_cells_do():
-    results = ablations.load()
-    luck = ablations.shared_luck(results, ("CAP", "single prompt", "CAP + DAP, released"))
+    results = study.load()
+    luck = study.shared_luck(results, ("CAP", "single prompt", "CAP + DAP, released"))
     assert (luck.seeds < 0.4).all()
     assert (luck.cells > luck.seeds).all()
-    spread = ablations.spread(results, ablations.FULL)
+    spread = study.spread(results, study.FULL)
     assert (spread[["seeds", "draws"]] > 0.5).all(axis=None)
 
 
 def test_the_parts_pay_on_pixels():
     parts = ("single prompt", "CAP", "CAP + DAP, random patches", "CAP + DAP, released")
-    found = ablations.differences(ablations.load(), parts).set_index(["method", "metric"])
+    found = study.differences(study.load(), parts).set_index(["method", "metric"])
     for method in parts:
         assert found["mean"][method, "pixel_auroc"] < 0
         assert abs(found["mean"][method, "image_auroc"]) < 3
@@ -198,8 +204,8 @@ def test_the_parts_pay_on_pixels():
 
 
 def test_sweeps_are_the_studys_and_stay_out_of_the_table_of_methods():
-    assert set(ablations.SWEPT) == set(study.SWEEPS)
-    results = pd.concat([ablations.load(), runs({"K = 1": [1, 2, 3, 4]}).query("method == 'K = 1'")])
+    assert set(study.SWEPT) == set(trainings.SWEEPS)
+    results = pd.concat([study.load(), runs({"K = 1": [1, 2, 3, 4]}).query("method == 'K = 1'")])
     assert "K = 1" not in study_tables.means_table(results, "mini-test")
     some = runs({"K = 1": [1, 2, 3, 4], "no prior loss": [0, 0, 1, 1]})
     assert "| K, abnormality prompts | K = 1 | 8 | +2.5 ±" in study_tables.sweeps_table(some)
@@ -208,26 +214,26 @@ def test_sweeps_are_the_studys_and_stay_out_of_the_table_of_methods():
 
 
 def test_the_image_loss_matters_for_pixels():
-    found = ablations.differences(ablations.load(), ("no image cross-entropy",))
+    found = study.differences(study.load(), ("no image cross-entropy",))
     if len(found):
         assert found.set_index("metric")["mean"]["aupro_official"] < -2
 
 
 def test_a_picture_has_a_row_for_each_method_even_without_runs():
-    found = ablations.differences(runs({"K = 1": [1, 2, 3, 4]}), ("K = 1",))
-    figure = evidence_plots.differences(found, ["K = 1", "K = 2"])
+    found = study.differences(runs({"K = 1": [1, 2, 3, 4]}), ("K = 1",))
+    figure = evidence.differences(found, ["K = 1", "K = 2"])
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["K = 1", "K = 2"]
-    evidence_plots.differences(found[found.method == "none"], ["K = 1"])
+    evidence.differences(found[found.method == "none"], ["K = 1"])
 
 
 # Notebook 9
 
 
 def test_every_row_of_the_ledger_has_an_effect(lesson):
-    found = ledger_effects.effects(lesson, ablations.load())
+    found = effects.effects(lesson, study.load())
     assert [row.id for row in rows()] == list(dict.fromkeys(effect.row for effect in found))
     assert all(effect.points or effect.note for effect in found)
-    table = ledger_effects.table(found)
+    table = effects.table(found)
     assert len(table) == len(found)
 
     scored = {effect.row: effect for effect in found if effect.how == "scoring"}
@@ -244,32 +250,32 @@ def test_every_row_of_the_ledger_has_an_effect(lesson):
 
 
 def test_studied_rows_are_in_the_study():
-    methods = {method for changes in ledger_effects.STUDIED.values() for method in changes}
-    assert methods <= set(study.LEARNED)
-    (effect,) = (e for e in ledger_effects.studied(ablations.load()) if e.row == "patch-selection")
+    methods = {method for changes in effects.STUDIED.values() for method in changes}
+    assert methods <= set(trainings.LEARNED)
+    (effect,) = (e for e in effects.studied(study.load()) if e.row == "patch-selection")
     assert effect.points["pixel_auroc"] < 0
     assert effect.half["pixel_auroc"] > 0
 
 
 def test_a_changed_scoring_leaves_the_model_as_it_was(lesson):
     index = np.arange(4)
-    before = ledger_effects.predict(lesson, index)
+    before = effects.predict(lesson, index)
     for change in ({"selection": "first"}, {"reverse": True}, {"unit": True}, {"rounded": True}):
-        other = ledger_effects.predict(lesson, index, **change)
+        other = effects.predict(lesson, index, **change)
         assert not torch.equal(other.adapted, before.adapted)
-        assert torch.equal(ledger_effects.predict(lesson, index).adapted, before.adapted)
+        assert torch.equal(effects.predict(lesson, index).adapted, before.adapted)
 
 
 def test_masks_as_jpeg_and_missing():
     masks = torch.zeros(3, 48, 48, dtype=torch.bool)
     masks[:2, 14:27, 20:37] = True
-    read = ledger_effects.jpeg_masks(masks)
+    read = effects.jpeg_masks(masks)
     assert read[:2].sum() > 1.2 * masks[:2].sum()
     assert not read[2].any()
-    assert (ledger_effects.jpeg_masks(masks, "half") != masks).float().mean() < 0.01
-    assert ledger_effects.without_masks(masks, every=2).flatten(1).any(1).tolist() == [False, True, False]
+    assert (effects.jpeg_masks(masks, "half") != masks).float().mean() < 0.01
+    assert effects.without_masks(masks, every=2).flatten(1).any(1).tolist() == [False, True, False]
 
 
 def test_unused_parameters_at_the_papers_sizes():
-    assert ledger_effects.unused_parameters() == 5_512_192
+    assert effects.unused_parameters() == 5_512_192
     assert load_profile("paper").model.deep_layers == 8

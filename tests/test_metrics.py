@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from skimage import measure
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
-from fap_lib.metrics import image_metrics, pixel_metrics, region_weights
+from fap_lib.evaluation.metrics import image_metrics, pixel_metrics, region_weights
 
 
 def plain_official_aupro(masks: np.ndarray, maps: np.ndarray) -> float:

@@ -15,14 +15,16 @@ from data_prep.mini.benchmark import SETS, UNSEEN
 from data_prep.mini.canvas import STRUCTURAL
 from data_prep.mini.defects import DEFECTS
 from data_prep.mini.generator import CATEGORIES, KINDS, Sample, kinds_of, sample
-from data_prep.mini.pretrain import RECIPES, UNSEEN_CATEGORIES, UNSEEN_KINDS, Recipe
-from fap_lib import baselines, checkpoints, mini
-from fap_lib.cache import FeatureCache, features
-from fap_lib.clip import Backbone, load_backbone
-from fap_lib.config import Profile, load_profile
-from fap_lib.errors import KitError
-from fap_lib.manifest import read_manifest
-from fap_lib.scoring import MEAN, score, score_with
+from fap_lib import checkpoints
+from fap_lib.clip import mini
+from fap_lib.clip.backbone import Backbone, load_backbone
+from fap_lib.core.config import Profile, load_profile
+from fap_lib.core.errors import KitError
+from fap_lib.data.features import FeatureCache, features
+from fap_lib.data.manifest import read_manifest
+from fap_lib.evaluation import baselines
+from fap_lib.evaluation.scoring import MEAN, score, score_with
+from pretraining.loop import RECIPES, UNSEEN_CATEGORIES, UNSEEN_KINDS, Recipe
 
 PAIRS = [(category, kind) for category in CATEGORIES for kind in kinds_of(category)]
 
@@ -254,7 +256,7 @@ def test_damaged_or_foreign_weights_end_in_one_sentence(tmp_path):
 @pytest.mark.parametrize("mode", ["paper", "released"])
 def test_the_shipped_prompts_find_defects_on_unseen_categories(mode, caches, shipped, setting, tmp_path):
     _, test = caches
-    loaded = checkpoints.load(mini.prompts(mode), shipped)
+    loaded = checkpoints.load_prompts(mini.prompts(mode), shipped)
     assert loaded.model.settings.mode == mode
     assert loaded.about["dataset"] == "mini-a"
     learned = means(score(loaded.model, test, setting.scoring, tmp_path / "maps.npy"), setting)

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from fap_lib.cap import orthogonality_loss, prototype
-from fap_lib.config import ModelSettings, TrainSettings
+from fap_lib.core.config import ModelSettings, TrainSettings
+from fap_lib.core.errors import KitError
 from fap_lib.dap import prior_loss, select_patches
-from fap_lib.errors import KitError
 from fap_lib.losses import dice_loss, focal_loss, image_focal_loss
 from fap_lib.model import FAPrompt
 from fap_lib.training import losses

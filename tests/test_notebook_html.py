@@ -9,7 +9,7 @@ import pytest
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
-from fap_lib.stored import notebooks
+from fap_lib.lessons.outputs import notebooks
 
 
 def pictures(notebook: NotebookNode, template: str) -> list[tuple[str, str]]:

@@ -12,9 +12,9 @@ import papermill
 import pytest
 from nbformat import NotebookNode
 
-from fap_lib import paths
-from fap_lib.errors import KitError
-from fap_lib.stored import DOTS, LIMIT, notebooks, run, solutions
+from fap_lib.core import paths
+from fap_lib.core.errors import KitError
+from fap_lib.lessons.outputs import DOTS, LIMIT, notebooks, run, solutions
 
 EACH = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
 
@@ -166,7 +166,7 @@ def exercise(tmp_path: Path, solution: str) -> Path:
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [
         nbformat.v4.new_code_cell(
-            "from fap_lib.exercises import check\nanswer = ...\ncheck(answer, 4, hint='Count again.')"
+            "from fap_lib.lessons.exercises import check\nanswer = ...\ncheck(answer, 4, hint='Count again.')"
         ),
         nbformat.v4.new_markdown_cell(
             f"<details><summary>Solution</summary>\n\n```python\n{solution}\n```\n</details>"

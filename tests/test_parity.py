@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import GOLDEN
 
-from fap_lib import parity
+from fap_lib.official import parity
 
 
 @pytest.fixture(scope="module")

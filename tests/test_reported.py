@@ -5,9 +5,10 @@ import math
 import pandas as pd
 import pytest
 
-from fap_lib import latex, paths, reported
-from fap_lib.config import load_yaml
-from fap_lib.results import over_seeds
+from fap_lib.core import paths
+from fap_lib.core.config import load_yaml
+from fap_lib.grids import compare, latex
+from fap_lib.grids.results import over_seeds
 
 
 def row(**changes):
@@ -27,7 +28,7 @@ def row(**changes):
         "images": 1725,
         "seed": 0,
         "run": "evaluation/x",
-        "backbone": reported.BACKBONE,
+        "backbone": compare.BACKBONE,
         "trained": True,
         "image_size": 518,
         "reported": "FAPrompt",
@@ -38,23 +39,23 @@ def row(**changes):
 
 def cell(**changes):
     summary = over_seeds(pd.DataFrame([row(**changes)]))
-    (found,) = reported.compare(summary).to_dict("records")
+    (found,) = compare.compare(summary).to_dict("records")
     return found
 
 
 def test_every_reported_value_has_source_and_confidence():
-    table = pd.read_csv(reported.FILE)
+    table = pd.read_csv(compare.FILE)
     assert len(table) == 973
     assert table.notna().all().all()
     assert table["value"].between(0, 100).all()
-    known = reported.load()
+    known = compare.load()
     assert set(known["metric"]) == {"auroc", "ap", "aupro_official"}
     paper = load_yaml(paths.WORKFLOW / "grids" / "paper.yaml", "grid")["datasets"]
     assert set(known["dataset"]) == {name for names in paper.values() for name in names} - {"elpv", "lag"}
 
 
 def test_the_papers_own_value_is_preferred_and_a_doubtful_one_is_not():
-    best = reported.preferred(reported.load())
+    best = compare.preferred(compare.load())
 
     def value(dataset, level="image", metric="auroc"):
         keys = ("method", "dataset", "level", "metric")
@@ -73,7 +74,7 @@ def test_the_papers_own_value_is_preferred_and_a_doubtful_one_is_not():
 
 def test_tolerances_are_what_reruns_differ_by():
     # MVTec AD image AUROC 91.9 and 90.8 are 1.1 apart, VisA's 84.6 and 83.3 are 1.3; MPDD's AUPRO 1.9.
-    found = reported.tolerances(reported.load())
+    found = compare.tolerances(compare.load())
     assert found == {
         ("image", "ap"): pytest.approx(0.9),
         ("image", "auroc"): pytest.approx(1.3),

@@ -11,12 +11,12 @@ import pytest
 import toy
 from PIL import Image
 
-from fap_lib import paths
 from fap_lib.cli import main
-from fap_lib.errors import KitError
-from fap_lib.manifest import Record
-from fap_lib.own import NOTEBOOK, find_prompts, map_names, normal_only
-from fap_lib.plots import palette
+from fap_lib.core import paths
+from fap_lib.core.errors import KitError
+from fap_lib.data.manifest import Record
+from fap_lib.inference.folder import NOTEBOOK, find_prompts, map_names, normal_only
+from fap_lib.pictures.style import palette
 
 
 def draw(folder: Path, count: int, defect: str = "good", suffix: str = ".png") -> Path:

@@ -11,15 +11,15 @@ from PIL import Image
 from benchmarks import plain
 from benchmarks.measure import peak, relative, reset_peak
 from benchmarks.rows import backbone_of
-from fap_lib import scoring
-from fap_lib.cache import decoded, features, load_pair, read_rows
-from fap_lib.config import ModelSettings, ScoreSettings, TrainSettings
-from fap_lib.errors import KitError
-from fap_lib.images import load_image
+from fap_lib.core.config import ModelSettings, ScoreSettings, TrainSettings
+from fap_lib.core.errors import KitError
+from fap_lib.data.features import decoded, features, load_pair, read_rows
+from fap_lib.data.images import load_image
+from fap_lib.evaluation import scoring
+from fap_lib.evaluation.metrics import official_thresholds, pixel_metrics
+from fap_lib.evaluation.scoring import score
 from fap_lib.maps import pixel_maps
-from fap_lib.metrics import official_thresholds, pixel_metrics
 from fap_lib.model import FAPrompt
-from fap_lib.scoring import score
 from fap_lib.training import losses
 
 

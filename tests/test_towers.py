@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fap_lib.clip import Backbone
-from fap_lib.errors import KitError
-from fap_lib.image_tower import resize_positions
+from fap_lib.clip.backbone import Backbone
+from fap_lib.clip.image_tower import resize_positions
+from fap_lib.core.errors import KitError
 
 
 def fingerprint(backbone: Backbone) -> str:
@@ -85,7 +85,7 @@ def test_too_many_value_value_blocks_are_refused(backbone):
 
 @pytest.mark.parametrize(("precision", "limit"), [("bfloat16", 0.05), ("float16", 0.01)])
 def test_lower_precisions_stay_near(precision, limit):
-    from fap_lib.clip import TINY, load_backbone
+    from fap_lib.clip.backbone import TINY, load_backbone
 
     pixels = torch.randn(2, 3, 70, 70, generator=torch.manual_seed(3))
     exact = load_backbone(TINY).image_tower(70, 2)(pixels)

@@ -14,10 +14,10 @@ import torch
 import toy
 from safetensors.torch import load_file
 
-from fap_lib import paths
-from fap_lib.cache import features
-from fap_lib.config import ModelSettings, TrainSettings
-from fap_lib.errors import KitError
+from fap_lib.core import paths
+from fap_lib.core.config import ModelSettings, TrainSettings
+from fap_lib.core.errors import KitError
+from fap_lib.data.features import features
 from fap_lib.model import FAPrompt
 from fap_lib.training import LOG, PROMPTS, STATE, batches, train
 

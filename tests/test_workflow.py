@@ -11,12 +11,13 @@ import toy
 import yaml
 from safetensors import SafetensorError
 
-from fap_lib import batch, grid, jobs, paths, reported
-from fap_lib.baselines import PUBLISHED
-from fap_lib.config import ModelSettings
-from fap_lib.errors import KitError
-from fap_lib.files import disk_errors, locked
-from fap_lib.fingerprint import fingerprint
+from fap_lib.core import paths
+from fap_lib.core.config import ModelSettings
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import disk_errors, locked
+from fap_lib.evaluation.baselines import PUBLISHED
+from fap_lib.grids import compare, grid, jobs, snakemake
+from fap_lib.grids.fingerprint import fingerprint
 from fap_lib.model import FAPrompt
 from fap_lib.training import losses
 
@@ -52,14 +53,14 @@ def write(folder, **changes):
 )
 def test_a_mistake_in_a_grid_ends_before_anything_runs(tmp_path, changes, message):
     with pytest.raises(KitError, match=message):
-        batch.paper(write(tmp_path, **changes), 1, [], tmp_path / "run")
+        snakemake.paper(write(tmp_path, **changes), 1, [], tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_dataset_that_is_not_prepared_is_named_with_the_command(tmp_path):
     path = write(tmp_path, datasets={"mini-a": ["kvasir"]})
     with pytest.raises(KitError, match=r"kvasir is not prepared .*: fap data prepare kvasir \(and --from"):
-        batch.paper(path, 1, [], tmp_path / "run")
+        snakemake.paper(path, 1, [], tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -69,7 +70,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
         locked(tmp_path / "run" / "lock"),
         pytest.raises(KitError, match=r"another run is at work in .*run; wait for it"),
     ):
-        batch.paper(MINI, 1, ["-n"], tmp_path / "run")
+        snakemake.paper(MINI, 1, ["-n"], tmp_path / "run")
     assert not (tmp_path / "run" / "plan.json").exists()
 
 
@@ -114,7 +115,7 @@ def test_shards_run_as_jobs_and_join(tmp_path):
     changes = {"profile": "tiny", "datasets": {"toy-aux": ["mini-a"]}, "shards": {"toy-aux": 2}}
     chosen = grid.load(write(tmp_path, **changes))
     plan = [job for job in grid.plan(chosen, tmp_path / "run") if job.kind == "shards"]
-    batch.write_plan(chosen, plan, tmp_path / "run", [])
+    snakemake.write_plan(chosen, plan, tmp_path / "run", [])
     made = []
     for job in plan:
         jobs.run_job(tmp_path / "run" / "jobs" / f"{job.name}.json")
@@ -143,7 +144,7 @@ def test_the_ablations_are_those_of_the_paper():
 
 
 def test_presets_name_known_wordings_and_reported_methods():
-    known = set(reported.load()["method"])
+    known = set(compare.load()["method"])
     for preset in grid.presets().values():
         assert preset.wording is None or preset.wording in PUBLISHED
         assert preset.reported is None or preset.reported in known
@@ -201,7 +202,9 @@ def copy(tmp_path, monkeypatch):
     """A copy of the code and the notebooks, to change."""
     for name in ("fap_lib", "data_prep", "notebooks"):
         shutil.copytree(
-            paths.REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("weights", "__pycache__")
+            paths.REPOSITORY / name,
+            tmp_path / name,
+            ignore=shutil.ignore_patterns("weights", "__pycache__", "*.csv"),
         )
     monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
     return tmp_path
@@ -226,7 +229,9 @@ def test_prose_does_not_change_a_fingerprint_but_code_does(copy):
     nbformat.write(content, notebook)
     edit(copy / "fap_lib" / "training.py", '"""Training the prompts', '"""Learning the prompts')
     edit(copy / "fap_lib" / "losses.py", "import", "# a remark\nimport")
-    edit(copy / "fap_lib" / "report.py", "max-width: 60rem", "max-width: 50rem")  # no step of a training
+    edit(
+        copy / "fap_lib" / "runs" / "report.py", "max-width: 60rem", "max-width: 50rem"
+    )  # no step of a training
     assert fingerprint(notebook) == before
 
     edit(copy / "fap_lib" / "cap.py", "0.02 * torch.randn(normal", "0.03 * torch.randn(normal")
@@ -240,15 +245,15 @@ def test_prose_does_not_change_a_fingerprint_but_code_does(copy):
 
 def test_records_change_only_with_what_a_job_depends_on(tmp_path):
     chosen = grid.load(write(tmp_path, ablations=[]))
-    batch.write_plan(chosen, grid.plan(chosen, tmp_path), tmp_path, [])
+    snakemake.write_plan(chosen, grid.plan(chosen, tmp_path), tmp_path, [])
     records = sorted((tmp_path / "jobs").rglob("*.json"))
     before = {path: path.stat().st_mtime_ns for path in records}
 
-    batch.write_plan(chosen, grid.plan(chosen, tmp_path), tmp_path, [])
+    snakemake.write_plan(chosen, grid.plan(chosen, tmp_path), tmp_path, [])
     assert {path: path.stat().st_mtime_ns for path in records} == before
 
     longer = chosen.model_copy(update={"settings": {"training": {"learning_rate": 1e-3}}})
-    batch.write_plan(longer, grid.plan(longer, tmp_path), tmp_path, [])
+    snakemake.write_plan(longer, grid.plan(longer, tmp_path), tmp_path, [])
     changed = {path for path in records if path.stat().st_mtime_ns != before[path]}
     assert {path.relative_to(tmp_path / "jobs").parts[0] for path in changed} == {"training", "evaluation"}
     assert not any("features" in path.parts for path in changed)
@@ -303,7 +308,7 @@ def test_what_failed_and_what_waits_is_said_at_the_end(tmp_path, monkeypatch, ca
         grid.Job("evaluation/x", "evaluation", "", {}, ["features/x"]),
         grid.Job("results", "results", "", {}, ["evaluation/x"]),
     ]
-    assert batch.conclude(plan, tmp_path, 1) == 1
+    assert snakemake.conclude(plan, tmp_path, 1) == 1
     said = capsys.readouterr().err
     assert "failed: features/x: no such image." in said
     assert "not finished: 1 jobs" in said

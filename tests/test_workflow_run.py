@@ -14,15 +14,15 @@ import pandas as pd
 import pytest
 import torch
 
-from fap_lib import paths
-from fap_lib.cache import features
-from fap_lib.clip import load_backbone
-from fap_lib.files import read_json
-from fap_lib.grid import load, presets, profile_of
-from fap_lib.jobs import DONE
-from fap_lib.manifest import read_manifest
+from fap_lib.clip.backbone import load_backbone
+from fap_lib.core import paths
+from fap_lib.core.files import read_json
+from fap_lib.data.features import features
+from fap_lib.data.manifest import read_manifest
+from fap_lib.evaluation.scoring import evaluate, score
+from fap_lib.grids.grid import load, presets, profile_of
+from fap_lib.grids.jobs import DONE
 from fap_lib.model import FAPrompt
-from fap_lib.scoring import evaluate, score
 from fap_lib.training import train
 
 GRID = paths.WORKFLOW / "grids" / "ci.yaml"
@@ -95,11 +95,11 @@ def runs(tmp_path_factory) -> Runs:
     moments = random.Random(seed)
     process = runs.start()
     try:
-        for victim in ("ipykernel_launcher", "fap_lib.jobs", ""):
+        for victim in ("ipykernel_launcher", "fap_lib.grids.jobs", ""):
             if process.poll() is not None:
                 process = runs.start()
             deadline = time.monotonic() + LIMIT
-            while not runs.processes(victim or "fap_lib.jobs") and process.poll() is None:
+            while not runs.processes(victim or "fap_lib.grids.jobs") and process.poll() is None:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             time.sleep(moments.uniform(0, 8))

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from data_prep.mini import benchmark
-from fap_lib.files import atomic
-from fap_lib.manifest import Manifest, Record, write_manifest
+from fap_lib.core.files import atomic
+from fap_lib.data.manifest import Manifest, Record, write_manifest
 
 SIZE = 98
 CATEGORIES = {"toy-aux": ("stripes", "grain"), "toy-test": ("dots", "waves")}

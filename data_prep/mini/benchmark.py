@@ -12,9 +12,9 @@ from PIL import Image
 from data_prep.layouts import mvtec_like
 from data_prep.mini.generator import KINDS, kinds_of, sample
 from data_prep.workers import each
-from fap_lib.errors import KitError
-from fap_lib.files import disk_errors
-from fap_lib.manifest import Manifest, read_manifest, write_manifest
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import disk_errors
+from fap_lib.data.manifest import Manifest, read_manifest, write_manifest
 
 SIZE_FACTOR = 1.15
 """Defects of the datasets, relative to the generator's own sizes."""

@@ -188,3 +188,19 @@ def _begin(noun: str, rng: np.random.Generator) -> str:
 
 def _pick(options: tuple[str, ...], rng: np.random.Generator) -> str:
     return options[rng.integers(len(options))]
+
+
+def sentences() -> list[tuple[str, str]]:
+    """Short sentences in the grammar of the mini world's captions, each with what it is about: a kind of
+    defect (its look), `structure` of normal parts, `plain` normal looks, or a word for the `state`."""
+    found = []
+    for kind, options in LOOKS.items():
+        for option in options:
+            tones = TONES if "{tone}" in option else ("",)
+            colours = tuple(COLOURS) if "{colour}" in option else ("",)
+            looks = [option.format(tone=tone, colour=colour) for tone in tones for colour in colours]
+            found += [(kind, sentence) for look in looks for sentence in (look, f"object with {look}")]
+    parts = {part for options in STRUCTURE.values() for part in options}
+    found += [("structure", f"object with {part}") for part in sorted(parts)]
+    found += [("plain", f"{word} object") for word in PLAIN]
+    return [*found, *(("state", f"{word} object") for word in (*NORMAL_WORDS, *ABNORMAL_WORDS))]

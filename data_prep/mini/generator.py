@@ -10,7 +10,7 @@ from scipy.ndimage import binary_closing
 from data_prep.mini import objects, organs, textures
 from data_prep.mini.canvas import SIZE, STRUCTURAL, Canvas, bank, grid
 from data_prep.mini.defects import DEFECTS
-from fap_lib.errors import KitError
+from fap_lib.core.errors import KitError
 
 
 @dataclass(frozen=True)

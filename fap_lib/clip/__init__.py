@@ -1,0 +1,1 @@
+"""The frozen CLIP: its two towers, loading its weights, and the mini CLIP that ships with the kit."""

@@ -1,0 +1,228 @@
+"""Loading a frozen CLIP: any open_clip ViT, from its download, a local file, or a seed."""
+
+import difflib
+import hashlib
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.pretrained import get_pretrained_cfg
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from fap_lib.clip import mini
+from fap_lib.clip.image_tower import ImageTower
+from fap_lib.clip.text_tower import TextTower
+from fap_lib.core import paths
+from fap_lib.core.config import Precision
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import atomic, sha256
+
+RANDOM = "random"
+"""The name that, in place of a weights file, draws the backbone's weights from a fixed seed."""
+
+TINY = "tiny-random"
+"""A CLIP of toy size with random weights: it exercises every path of the kit and knows nothing."""
+
+_TINY_CONFIG = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 42, "layers": 4, "width": 128, "head_width": 64, "patch_size": 14},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 4},
+    "quick_gelu": True,
+}
+
+
+@dataclass
+class Backbone:
+    """A frozen CLIP in evaluation mode, with what is needed to feed it.
+
+    The text tower stays in float32 (its work is small); `to` moves the image tower to a device and a
+    precision.
+    """
+
+    name: str
+    clip: open_clip.CLIP
+    tokenizer: open_clip.SimpleTokenizer
+    trained: bool
+    """False for weights drawn from a seed: no result made with them means anything."""
+
+    def __post_init__(self) -> None:
+        self.clip.eval().requires_grad_(False)
+        self.visual = self.clip.visual
+        self.patch_width = self.visual.output_dim
+
+    @cached_property
+    def text_tower(self) -> TextTower:
+        return TextTower(self.clip, self.tokenizer)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 over names and float32 values of all weights: the same for every file format.
+
+        Read it before `to` changes the precision; `load_backbone` does.
+        """
+        digest = hashlib.sha256()
+        for name, value in sorted(self.clip.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().float().contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def to(self, device: str | torch.device, precision: Precision = "float32") -> "Backbone":
+        """Move both towers to `device`, and the image tower to `precision`, in place."""
+        self.clip.to(device)
+        self.visual.to(getattr(torch, precision))
+        return self
+
+    def image_tower(self, image_size: int, vv_blocks: int, class_norm: bool = False) -> ImageTower:
+        return ImageTower(self.visual, image_size, vv_blocks, class_norm)
+
+    def normalise(self, images: np.ndarray | Tensor) -> Tensor:
+        """RGB images (B, H, W, 3) uint8 to the image tower's input (B, 3, H, W)."""
+        weight = self.visual.conv1.weight
+        pixels = torch.as_tensor(images).to(weight.device).permute(0, 3, 1, 2).float() / 255
+        mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=weight.device).view(3, 1, 1)
+        std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=weight.device).view(3, 1, 1)
+        return ((pixels - mean) / std).to(weight.dtype)
+
+
+def device_name(wanted: str = "auto") -> str:
+    """The device to run on: `cuda` where there is one, else `cpu`; or the wanted one.
+
+    Raises:
+        KitError: the wanted device does not exist here.
+    """
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise KitError(f"unknown device {wanted!r}; known devices: auto, cpu, cuda.")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise KitError("the device cuda was asked for, but torch finds no GPU here; use cpu or auto.")
+    return wanted if wanted != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
+    """Load a CLIP on the CPU in float32.
+
+    Args:
+        name: `mini` (ships with the kit), `tiny-random`, or an open_clip architecture such as
+            `ViT-L-14-336-quickgelu`.
+        weights: a file (`.safetensors`, a state dict, or OpenAI's own archive), `random`, or None for
+            OpenAI's weights: a file in the kit's `models` folder, else open_clip's download.
+
+    Raises:
+        KitError: unknown name; weights that cannot be had, do not fit, or want to execute code.
+    """
+    if name == TINY:
+        backbone = Backbone(name, _seeded(lambda: open_clip.CLIP(**_TINY_CONFIG)), _tokenizer(), False)
+    elif name in (mini.MINI, mini.SILENT):
+        own = Path(weights).expanduser() if weights else None
+        clip = _seeded(lambda: mini.load(name, own))
+        backbone = Backbone(name, clip, _tokenizer(), True)
+    else:
+        known = open_clip.list_models()
+        if name not in known:
+            near = difflib.get_close_matches(name, [*known, TINY, mini.MINI, mini.SILENT], n=1, cutoff=0)
+            raise KitError(f"unknown backbone {name!r}; the nearest known one is {near[0]!r}.")
+        clip = _seeded(lambda: open_clip.create_model(name, pretrained=None, load_weights=False))
+        if not _supported(clip):
+            raise KitError(
+                f"the backbone {name} is not a CLIP with two plain transformers; use a ViT of CLIP."
+            )
+        if weights != RANDOM:
+            _fill(clip, name, _official_weights(name) if weights is None else Path(weights).expanduser())
+        backbone = Backbone(name, clip, _tokenizer(), weights != RANDOM)
+    _ = backbone.weights_sha256
+    return backbone
+
+
+def save_weights(backbone: Backbone, path: Path) -> None:
+    """Write all weights as a safetensors file, which loads faster and cannot hold code."""
+    state = {name: value.contiguous() for name, value in backbone.clip.state_dict().items()}
+    with atomic(path) as temporary:
+        save_file(state, temporary, metadata={"backbone": backbone.name})
+
+
+def _tokenizer() -> open_clip.SimpleTokenizer:
+    return open_clip.SimpleTokenizer()
+
+
+def _seeded(build: Callable[[], open_clip.CLIP]) -> open_clip.CLIP:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build()
+
+
+def _supported(clip: open_clip.CLIP) -> bool:
+    visual = getattr(clip, "visual", None)
+    return (
+        isinstance(clip, open_clip.CLIP)
+        and isinstance(visual, open_clip.transformer.VisionTransformer)
+        and visual.attn_pool is None
+        and visual.pool_type in ("tok", "avg")
+        and not visual.final_ln_after_pool
+        and isinstance(visual.transformer.resblocks[0], open_clip.transformer.ResidualAttentionBlock)
+        and isinstance(clip.text_projection, nn.Parameter)
+    )
+
+
+def _official_weights(name: str) -> Path:
+    """OpenAI's weights of an architecture: from the models folder, else by open_clip's download."""
+    config = get_pretrained_cfg(name, "openai")
+    if not config:
+        raise KitError(f"OpenAI published no weights for {name}; give a file as `weights`, or 'random'.")
+    *_, digest, file_name = config["url"].split("/")
+    folder = paths.models()
+    for candidate in (folder / f"{name}.safetensors", folder / file_name):
+        if candidate.is_file():
+            return candidate
+    try:
+        return Path(open_clip.download_pretrained(config))
+    except Exception as error:  # whatever the download library raises, the advice is the same
+        raise KitError(
+            f"the weights of {name} are not here and cannot be downloaded (no network?); fetch {file_name} "
+            f"(SHA-256 {digest}) from {config['url']} on another machine and put it at {folder / file_name}."
+        ) from error
+
+
+def _fill(clip: open_clip.CLIP, name: str, path: Path) -> None:
+    if not path.is_file():
+        raise KitError(f"there are no weights at {path}; check the path.")
+    state = _state(name, path)
+    wanted = clip.state_dict()
+    for key, value in wanted.items():
+        if key not in state:
+            raise KitError(f"the weights {path} do not fit {name}: {key} is missing.")
+        if state[key].shape != value.shape:
+            raise KitError(
+                f"the weights {path} do not fit {name}: {key} has the shape {tuple(state[key].shape)}, "
+                f"needed is {tuple(value.shape)}."
+            )
+    clip.load_state_dict({key: state[key].float() for key in wanted})
+
+
+def _state(name: str, path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if sha256(path) in str(get_pretrained_cfg(name, "openai").get("url", "")):
+            # OpenAI's archive is TorchScript; it is opened only because its content is known.
+            return torch.jit.load(path, map_location="cpu").state_dict()
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise KitError(
+            f"{path} was not opened: it is not a plain file of weights but wants to execute code; "
+            "use a safetensors file, or OpenAI's original file."
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+        raise KitError(
+            f"the weights {path} cannot be read; the file may be damaged, fetch it again."
+        ) from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise KitError(f"{path} does not hold a state dict of tensors.")
+    return {key.removeprefix("module."): value for key, value in state.items()}

@@ -1,0 +1,1 @@
+"""Settings, paths, files, errors and progress: what every other room stands on."""

@@ -1,0 +1,311 @@
+"""CLIP features on disk: each image passes the frozen image tower once.
+
+A cache is a folder with three plain arrays (global features, patch features, masks packed to bits),
+one row an image, and a table of what each row was made from. A row counts only while its image and
+mask are unchanged and its checksum holds; every other row is made again. The folder's name is a hash
+of what all rows depend on: weights, preprocessing, image size, blocks, precision, kit code, records.
+"""
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fap_lib.clip.backbone import Backbone
+from fap_lib.clip.image_tower import ImageTower
+from fap_lib.core import paths
+from fap_lib.core.config import FeatureSettings
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import disk_errors, locked, write_json
+from fap_lib.core.progress import bar
+from fap_lib.data.images import load_mask, open_image, rgb
+from fap_lib.data.manifest import Manifest, Record, Split
+from fap_lib.data.store import Stamp, Store, read_rows
+
+VERSION = 1
+"""Raise it when a change of code changes features, masks or their layout."""
+
+BATCH = 8
+"""Images encoded at once."""
+
+COMPLETE = "complete.json"
+
+
+class FeatureCache:
+    """Features, masks and records of one split of a dataset, memory-mapped and read-only."""
+
+    def __init__(self, folder: Path, manifest: Manifest, split: Split, image_size: int):
+        self.name = manifest.name
+        self.root = manifest.root
+        self.records = manifest.records(split)
+        self.image_size = image_size
+        self.digest = folder.name
+        self.image = np.load(folder / "image.npy", mmap_mode="r")
+        self.patches = np.load(folder / "patches.npy", mmap_mode="r")
+        self._masks = np.load(folder / "masks.npy", mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def labels(self) -> list[int | None]:
+        return [record.label for record in self.records]
+
+    def features(self, index: np.ndarray, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Unit global (b, D) and patch (b, N, D) features, float32."""
+        image, patches = (torch.from_numpy(read_rows(array, index)) for array in (self.image, self.patches))
+        return image.to(device).float(), patches.to(device).float()
+
+    def masks(self, index: np.ndarray) -> Tensor:
+        """Masks (b, H, W) bool; all False for normal images and for images without a mask."""
+        size = self.image_size
+        bits = np.unpackbits(read_rows(self._masks, index), axis=1, count=size * size)
+        return torch.from_numpy(bits.reshape(-1, size, size).view(bool))
+
+    def check_trainable(self) -> None:
+        """Refuse a dataset that cannot train prompts.
+
+        Raises:
+            KitError: an image has no label, or an anomalous one no mask.
+        """
+        for record in self.records:
+            if record.label is None:
+                raise KitError(
+                    f"the image {record.image} of {self.name} has no label, so it cannot train prompts; "
+                    "give labels (0 normal, 1 anomalous) in its meta.json."
+                )
+            if record.label == 1 and record.mask is None:
+                raise KitError(
+                    f"the anomalous image {record.image} of {self.name} has no mask, and training needs "
+                    "masks; train on a dataset with masks (such as mvtec or visa), and test on this one."
+                )
+
+    def part(self, index: np.ndarray) -> "FeatureCache":
+        """Some of the images as a cache of their own, in memory; for trying things on a few."""
+        few = copy(self)
+        few.records = [self.records[i] for i in index]
+        few.digest = hashlib.sha256(f"{self.digest} {list(map(int, index))}".encode()).hexdigest()
+        few.image, few.patches = read_rows(self.image, index), read_rows(self.patches, index)
+        few._masks = read_rows(self._masks, index)
+        return few
+
+
+def features(
+    manifest: Manifest, split: Split, backbone: Backbone, settings: FeatureSettings, batch_size: int = BATCH
+) -> FeatureCache:
+    """Open the cache of a split, after making every row that is missing, outdated or damaged.
+
+    Raises:
+        KitError: an image or mask is missing or unreadable, the disk is full, a feature is not finite,
+            the GPU has no memory left.
+    """
+    tower = backbone.image_tower(settings.image_size, settings.vv_blocks, settings.class_norm)
+    records = manifest.records(split)
+    key = _key(manifest, split, backbone, settings)
+    folder = _folder(manifest, split, key)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            store = Store(folder, len(records), tower.grid**2, backbone.patch_width, settings.image_size)
+            stamps = [_stamp(manifest, record) for record in records]
+            stale = store.stale(stamps)
+            if len(stale):
+                (folder / COMPLETE).unlink(missing_ok=True)
+                store.allocate()
+                _fill(store, manifest, records, stamps, stale, backbone, tower, batch_size)
+            if not (folder / COMPLETE).exists():
+                write_json(folder / COMPLETE, {name: key[name] for name in key if name != "records"})
+    return FeatureCache(folder, manifest, split, settings.image_size)
+
+
+def part(manifest: Manifest, split: Split, number: int, count: int) -> Manifest:
+    """Shard `number` (from 0) of `count`: a run of a split's records, of a cache of its own.
+
+    Shards end where batches end, so each image is encoded in the company it has in the whole.
+
+    Raises:
+        KitError: fewer batches than shards.
+    """
+    records = manifest.records(split)
+    batches = -(-len(records) // BATCH)
+    if count > batches:
+        raise KitError(
+            f"{manifest.name} has {len(records)} images, which is {batches} batches of {BATCH}; "
+            f"it cannot be cut into {count} shards."
+        )
+    start, end = (BATCH * (batches * place // count) for place in (number, number + 1))
+    return replace(manifest, splits={split: records[start:end]})
+
+
+def gather(
+    manifest: Manifest, split: Split, backbone: Backbone, settings: FeatureSettings, count: int
+) -> FeatureCache:
+    """Join the caches of `count` shards into the whole split's, and remove them one by one.
+
+    The disk holds one shard twice at most. A row that no shard has, or a bad one, is made here.
+    """
+    tower = backbone.image_tower(settings.image_size, settings.vv_blocks, settings.class_norm)
+    folder = _folder(manifest, split, _key(manifest, split, backbone, settings))
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            total = len(manifest.records(split))
+            store = Store(folder, total, tower.grid**2, backbone.patch_width, settings.image_size)
+            store.allocate()
+            start = 0
+            for number in range(count):
+                shard = part(manifest, split, number, count)
+                source = _folder(shard, split, _key(shard, split, backbone, settings))
+                if source != folder and (source / COMPLETE).exists():
+                    store.adopt(source, start)
+                    shutil.rmtree(source)
+                start += len(shard.records(split))
+    return features(manifest, split, backbone, settings)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time fills a cache; the others wait, and then find it filled.
+
+    The lock is given back and not only closed: decoding processes, which an error may leave for a while, have
+    it open too.
+    """
+    with locked(folder / "lock") as lock:
+        try:
+            yield
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+def _key(manifest: Manifest, split: Split, backbone: Backbone, settings: FeatureSettings) -> dict[str, Any]:
+    """All that the rows of a cache depend on."""
+    return {
+        "version": VERSION,
+        "weights": backbone.weights_sha256,
+        "mask_rule": manifest.mask_rule,
+        "image_size": settings.image_size,
+        "vv_blocks": settings.vv_blocks,
+        "class_norm": settings.class_norm,
+        "precision": settings.precision,
+        "root": str(manifest.root),
+        "records": [[record.image, record.mask] for record in manifest.records(split)],
+    }
+
+
+def _folder(manifest: Manifest, split: Split, key: dict[str, Any]) -> Path:
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+    return paths.cache() / f"{manifest.name}-{split}-{digest}"
+
+
+def _stamp(manifest: Manifest, record: Record) -> Stamp:
+    """Size and modification time of an image and of its mask (zeros without one)."""
+    image = _stat(manifest.root / record.image, "image")
+    return (*image, *(_stat(manifest.root / record.mask, "mask") if record.mask else (0, 0)))
+
+
+def _stat(path: Path, what: str) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise KitError(
+            f"the {what} {path} is listed in the manifest but cannot be found; restore it, or prepare the "
+            "dataset again."
+        ) from error
+    return status.st_size, status.st_mtime_ns
+
+
+def _fill(
+    store: Store,
+    manifest: Manifest,
+    records: list[Record],
+    stamps: list[Stamp],
+    stale: np.ndarray,
+    backbone: Backbone,
+    tower: ImageTower,
+    batch_size: int,
+) -> None:
+    chunks = [stale[start : start + batch_size].tolist() for start in range(0, len(stale), batch_size)]
+    title = f"features of {manifest.name}"
+    with store.writing() as writer:
+        pairs_of_chunks = decoded(manifest, records, tower.image_size, chunks)
+        for chunk, pairs in bar(zip(chunks, pairs_of_chunks, strict=True), title, len(chunks)):
+            image, patches = encode(backbone, tower, np.stack([pixels for pixels, _ in pairs]))
+            for row, index in enumerate(chunk):
+                bits = np.packbits(pairs[row][1])
+                writer.put(index, stamps[index], image=image[row], patches=patches[row], masks=bits)
+
+
+def decoded(
+    manifest: Manifest, records: list[Record], size: int, chunks: list[list[int]]
+) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
+    """Images and masks (see `load_pair`) of each chunk of records, decoded ahead in worker processes.
+
+    Raises:
+        KitError: an image or mask is missing, unreadable, or does not fit the other.
+    """
+    loader = DataLoader(
+        _Pairs(manifest, records, size),
+        batch_sampler=chunks,
+        collate_fn=list,
+        num_workers=min(torch.get_num_threads(), len(chunks) // 2),  # none for a handful of images
+        generator=torch.Generator(),  # without one, the loader would move torch's global random state
+    )
+    for pairs in loader:
+        for pair in pairs:
+            if isinstance(pair, KitError):
+                raise pair
+        yield pairs
+
+
+class _Pairs(Dataset):
+    """What `load_pair` says of each record. An error is returned: raised in a worker, it would arrive
+    wrapped in a traceback."""
+
+    def __init__(self, manifest: Manifest, records: list[Record], size: int):
+        self.manifest, self.records, self.size = manifest, records, size
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray] | KitError:
+        try:
+            return load_pair(self.manifest, self.records[index], self.size)
+        except KitError as error:
+            return error
+
+
+def load_pair(manifest: Manifest, record: Record, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image (size, size, 3) uint8 and mask (size, size) bool of a record; no mask is all False."""
+    image = open_image(manifest.root / record.image)
+    if record.mask is None:
+        return rgb(image, size), np.zeros((size, size), dtype=bool)
+    return rgb(image, size), load_mask(manifest.root / record.mask, manifest.mask_rule, image.size, size)
+
+
+def encode(backbone: Backbone, tower: ImageTower, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit features of RGB images (B, H, W, 3) uint8, as float16: global (B, D), patches (B, N, D).
+
+    Raises:
+        KitError: the precision overflowed, or the GPU has no memory left.
+    """
+    try:
+        raw = tower(backbone.normalise(images))
+    except torch.cuda.OutOfMemoryError as error:
+        raise KitError(
+            f"the GPU has no memory left to encode {len(images)} images at once; "
+            f"set the feature batch size to {max(1, len(images) // 2)}."
+        ) from error
+    image = F.normalize(raw.image.float(), dim=-1)
+    patches = F.normalize(raw.tokens[:, 1:].float(), dim=-1)
+    if not bool(image.isfinite().all() and patches.isfinite().all()):
+        raise KitError("a CLIP feature is not a finite number; set precision to float32 or bfloat16.")
+    return image.half().cpu().numpy(), patches.half().cpu().numpy()

@@ -1,0 +1,137 @@
+"""Datasets as lists of records, in the `meta.json` that AnomalyCLIP-style code reads.
+
+A prepared dataset is a folder with `meta.json` (images, masks, categories) and, when the kit wrote
+it, `dataset.json` (its name and how its masks are read). All paths are relative to that folder.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import read_json, write_json
+
+Split = Literal["train", "test"]
+MaskRule = Literal["nonzero", "half"]
+"""How a grey mask becomes binary: `nonzero` is > 0 (the official loader), `half` is > 127 (for masks
+stored as JPEG, whose noise would otherwise count as anomalous)."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image of a dataset.
+
+    `label` is 0 (normal), 1 (anomalous) or None (unknown); `mask` is None for normal images and where
+    no mask exists; `defect` is `good` for normal images.
+    """
+
+    image: str
+    mask: str | None
+    category: str
+    defect: str
+    label: int | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A prepared dataset: where it lies, how its masks are read, and its records per split."""
+
+    root: Path
+    name: str
+    mask_rule: MaskRule
+    splits: dict[Split, list[Record]]
+
+    def records(self, split: Split) -> list[Record]:
+        """Records of one split, in manifest order.
+
+        Raises:
+            KitError: the split is empty or absent.
+        """
+        records = self.splits.get(split, [])
+        if not records:
+            raise KitError(f"the dataset {self.name} in {self.root} has no images in its {split} split.")
+        return records
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Read the prepared dataset in folder `root`.
+
+    Without a `dataset.json` (a manifest made elsewhere) the folder's name is the dataset's name and
+    masks are read as the official loader reads them (`nonzero`).
+
+    Raises:
+        KitError: a file is missing or malformed; the message names the entry.
+    """
+    root = Path(root).expanduser().resolve()
+    path = root / "meta.json"
+    if not path.is_file():
+        raise KitError(
+            f"there is no manifest at {path}; prepare the dataset with `fap data prepare`, "
+            "or give the folder that holds its meta.json."
+        )
+    content = read_json(path, "manifest")
+    if not isinstance(content, dict) or not content or not set(content) <= set(get_args(Split)):
+        raise KitError(f"the manifest {path} must be an object with the keys 'train' and 'test'.")
+    splits = {split: list(_records(path, split, content[split])) for split in content}
+
+    name: str = root.name
+    rule: MaskRule = "nonzero"
+    if (root / "dataset.json").is_file():
+        about = read_json(root / "dataset.json", "dataset description")
+        if not isinstance(about, dict):
+            raise KitError(f"the dataset description {root / 'dataset.json'} must be an object.")
+        name, rule = about.get("name", name), about.get("mask_rule", rule)
+    if rule not in get_args(MaskRule):
+        known = ", ".join(get_args(MaskRule))
+        raise KitError(f"{root / 'dataset.json'} names the mask rule {rule!r}; known rules: {known}.")
+    return Manifest(root, name, rule, splits)
+
+
+def write_manifest(manifest: Manifest, about: dict[str, Any]) -> None:
+    """Write `dataset.json` (name, mask rule and the facts in `about`), then `meta.json`, each atomically."""
+    splits: dict[str, dict[str, list[dict[str, Any]]]] = {"train": {}, "test": {}}
+    for split, records in manifest.splits.items():
+        for record in records:
+            splits[split].setdefault(record.category, []).append(
+                {
+                    "img_path": record.image,
+                    "mask_path": record.mask or "",
+                    "cls_name": record.category,
+                    "specie_name": record.defect,
+                    "anomaly": record.label,
+                }
+            )
+    # `meta.json` is what makes a folder a dataset, so it comes last: it is never read without its mask rule.
+    write_json(
+        manifest.root / "dataset.json",
+        {"name": manifest.name, "mask_rule": manifest.mask_rule, **about},
+    )
+    write_json(manifest.root / "meta.json", splits)
+
+
+def _records(path: Path, split: str, categories: Any) -> Iterable[Record]:
+    if not isinstance(categories, dict):
+        raise KitError(f"in {path}, '{split}' must map each category to a list of images.")
+    for category, entries in categories.items():
+        if not isinstance(entries, list):
+            raise KitError(f"in {path}, '{split}' / '{category}' must be a list of images.")
+        for index, entry in enumerate(entries):
+            yield _record(f"{path}, '{split}' / '{category}', entry {index}", category, entry)
+
+
+def _record(where: str, category: str, entry: Any) -> Record:
+    if not isinstance(entry, dict):
+        raise KitError(f"{where}: must be an object.")
+    missing = [key for key in ("img_path", "anomaly") if key not in entry]
+    if missing:
+        raise KitError(f"{where}: the key {missing[0]!r} is missing.")
+    image, mask, label = entry["img_path"], entry.get("mask_path"), entry["anomaly"]
+    if not isinstance(image, str) or not image:
+        raise KitError(f"{where}: 'img_path' must be a file path, found {image!r}.")
+    if not (mask is None or isinstance(mask, str)):
+        raise KitError(f"{where}: 'mask_path' must be a file path or empty, found {mask!r}.")
+    if not (label is None or (type(label) is int and label in (0, 1))):
+        raise KitError(f"{where}: 'anomaly' must be 0, 1 or null, found {label!r}.")
+    defect = str(entry.get("specie_name") or ("defect" if label else "good"))
+    return Record(image, mask or None if label else None, category, defect, label)

@@ -1,0 +1,1 @@
+"""From predictions to scores, maps and metrics, and what learned prompts are measured against."""

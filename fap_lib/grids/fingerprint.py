@@ -1,0 +1,77 @@
+"""What a job's results depend on in code: a notebook's code cells and the kit's modules they reach.
+
+Prose does not count: Markdown, comments and docstrings can change without a result being made again.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from fap_lib.core import paths
+from fap_lib.runs.notebook import code_cells
+
+PACKAGES = ("fap_lib", "data_prep")
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 over a notebook's code cells, or a module, and over all modules of the kit they import."""
+    sources = code_cells(path) if path.suffix == ".ipynb" else [path.read_text(encoding="utf-8")]
+    cells = [ast.parse(source) for source in sources]
+    reached: dict[str, ast.Module] = {}
+    waiting = [name for cell in cells for name in _imports(cell)]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached[name] = _module(name)
+            waiting += _imports(reached[name])
+    digest = hashlib.sha256()
+    for tree in [*cells, *(reached[name] for name in sorted(reached))]:
+        digest.update(ast.dump(_without_docstrings(tree)).encode())
+    return digest.hexdigest()
+
+
+def _module(name: str) -> ast.Module:
+    return ast.parse(_file(name).read_text(encoding="utf-8"))
+
+
+def _file(name: str) -> Path:
+    place = paths.REPOSITORY.joinpath(*name.split("."))
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """The kit's modules that a piece of code imports, at its top or inside functions."""
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from fap_lib.core import paths` names a module, `from fap_lib.core.paths import run` a part of
+            # one, `from fap_lib import FAPrompt` a part of the module that the public face takes it from.
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            if node.module == "fap_lib":
+                names += [face[alias.name] for alias in node.names if alias.name in (face := _face())]
+        yield from (name for name in names if name.split(".")[0] in PACKAGES and _file(name).is_file())
+
+
+@cache
+def _face() -> dict[str, str]:
+    """The names that `fap_lib` itself exports, and the module each comes from."""
+    stub = ast.parse((paths.PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: f"fap_lib.{node.module}" for node in imports for alias in node.names}
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    """The tree without strings that stand alone; nothing computes with them."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [  # type: ignore[attr-defined]
+                part
+                for part in body
+                if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+            ]
+    return tree

@@ -1,0 +1,1 @@
+"""Prompts put to work on one's own images."""

@@ -1,0 +1,127 @@
+"""The outputs stored in the notebooks: all made by one command, on the mini profile, and kept small.
+
+Solutions of exercises are run as well: each must satisfy its exercise's check.
+"""
+
+import re
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+
+from fap_lib.core import paths
+from fap_lib.core.errors import KitError, nearest
+from fap_lib.core.files import write_text
+from fap_lib.core.progress import bar
+from fap_lib.lessons.exercises import RIGHT
+from fap_lib.runs.notebook import START_TIMEOUT, SocketKernelManager, quiet
+
+DOTS = "answer = ..."
+"""What a student replaces in an exercise's cell."""
+
+LIMIT = 150_000
+"""Bytes of a notebook with its outputs."""
+
+_TITLE = re.compile(r"# (\d+) · (.+)")
+_QUESTION = re.compile(r"\*\*Question\.\*\* (.+?)\n\n", re.DOTALL)
+_TIME = re.compile(r"Time: (.+?)(?: on two CPU cores|[;.])", re.DOTALL)
+_GPU = re.compile(r"GPU: (.+?)[;.]", re.DOTALL)
+_SOLUTION = re.compile(r"<details>.*?```python\n(.*?)```", re.DOTALL)
+
+
+def notebooks() -> list[Path]:
+    """All notebooks, in their order."""
+    return sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+
+
+def contents() -> str:
+    """The notebooks as a Markdown table, from their own heads: number, title with a link, question, times."""
+    lines = ["| | notebook | question | two CPU cores | GPU |", "|---|---|---|---|---|"]
+    for path in notebooks():
+        head = nbformat.read(path, as_version=4).cells[0].source
+        if title := _TITLE.match(head):
+            facts = [pattern.search(head) for pattern in (_QUESTION, _TIME, _GPU)]
+            question, cpu, gpu = (" ".join(found[1].split()) if found else "-" for found in facts)
+            lines.append(f"| {title[1]} | [{title[2]}]({path.name}) | {question} | {cpu} | {gpu} |")
+    return "\n".join(lines)
+
+
+def store(names: list[str]) -> None:
+    """Run notebooks in order as they are, and store what they print and draw.
+
+    Args:
+        names: such as `02_compound_prompts`; none means all.
+
+    Raises:
+        KitError: unknown name, a cell that fails, a solution that its check refuses, a notebook that
+            becomes too large. A notebook is rewritten only after it ran to its end.
+    """
+    known = {path.stem: path for path in notebooks()}
+    for name in names:
+        if name not in known:
+            raise KitError(f"there is no notebook {name!r}; the nearest is {nearest(name, known)!r}.")
+    chosen = [known[name] for name in known if name in names or not names]
+    for path in bar(chosen, "notebooks", len(chosen)):
+        text = nbformat.writes(run(path)) + "\n"
+        if len(text.encode()) > LIMIT:
+            raise KitError(
+                f"{path.name} would have {len(text.encode()) // 1000} kB with its outputs, more than "
+                f"{LIMIT // 1000}; draw fewer or smaller pictures."
+            )
+        write_text(path, text)
+
+
+def run(path: Path) -> NotebookNode:
+    """A notebook with fresh outputs, after its solutions were tried.
+
+    Raises:
+        KitError: a cell fails, or a solution is refused.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=600,
+        startup_timeout=START_TIMEOUT,
+        kernel_manager_class=SocketKernelManager,
+        resources={"metadata": {"path": str(paths.NOTEBOOKS)}},
+        record_timing=False,
+        store_widget_state=False,
+    )
+    with quiet(), client.setup_kernel():
+        try:
+            for index, cell in enumerate(notebook.cells):
+                client.execute_cell(cell, index)
+        except CellExecutionError as error:
+            raise KitError(f"{path.name}, cell {index}: {error}") from error
+        for number, source in enumerate(solutions(notebook), start=1):
+            _try(client, source, f"{path.name}, solution {number}")
+    notebook.metadata.language_info = {"name": "python"}  # no versions, which differ between machines
+    return notebook
+
+
+def solutions(notebook: NotebookNode) -> list[str]:
+    """For each exercise its code cell with the folded solution in place of the dots."""
+    found = []
+    code = ""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            code = cell.source
+        elif solution := _SOLUTION.search(cell.source):
+            found.append(code.replace(DOTS, solution[1].rstrip()))
+    return found
+
+
+def _try(client: NotebookClient, source: str, what: str) -> None:
+    cell = nbformat.v4.new_code_cell(source)
+    client.nb.cells.append(cell)
+    try:
+        client.execute_cell(cell, len(client.nb.cells) - 1, store_history=False)
+    except CellExecutionError as error:
+        raise KitError(f"{what}: {error}") from error
+    finally:
+        client.nb.cells.pop()
+    said = "".join(output.get("text", "") for output in cell.outputs).splitlines() or ["nothing was printed"]
+    if said[-1] != RIGHT:
+        raise KitError(f"{what} is refused by its check: {said[-1]}")

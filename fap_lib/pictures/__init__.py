@@ -1,0 +1,1 @@
+"""Static pictures in one style, and the explorer."""

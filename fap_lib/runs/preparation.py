@@ -1,0 +1,90 @@
+"""The one door to `data_prep` and `pretraining`: datasets that are generated, or made from raw downloads.
+
+Nothing else in `fap_lib` imports `data_prep`, and imports happen at the first use, so that what asks for a
+dataset's name alone stays fast.
+"""
+
+import argparse
+from pathlib import Path
+
+from fap_lib.core import paths
+from fap_lib.core.errors import KitError
+from fap_lib.data.manifest import Manifest
+
+
+def known() -> list[str]:
+    """Names of all datasets the kit can prepare or draw."""
+    from data_prep.mini.benchmark import SETS
+    from data_prep.registry import DATASETS
+
+    return [*DATASETS, *SETS]
+
+
+def is_generated(name: str) -> bool:
+    """Whether `name` is a set of the mini world, which is drawn and never downloaded."""
+    from data_prep.mini.benchmark import is_generated
+
+    return is_generated(name)
+
+
+def draw(name: str, folder: Path | None = None) -> Manifest:
+    """The generated dataset `name`, drawn now unless it is there; by default below `data/`."""
+    from data_prep.mini.benchmark import write
+
+    return write(folder or paths.data() / name, name)
+
+
+def locate(name: str, data: Path) -> Path:
+    """The prepared dataset `name`: in `data`, or prepared now from a raw download in `data`.
+
+    Generated datasets (`mini-test`) need no download and no folder.
+
+    Raises:
+        KitError: no such folder, or a dataset that cannot be prepared.
+    """
+    from data_prep.prepare import prepare
+
+    data = data.expanduser().resolve()
+    if is_generated(name):
+        return draw(name).root
+    if not data.is_dir():
+        raise KitError(f"there is no folder {data}; give the folder that holds the datasets.")
+    if (data / name / "meta.json").is_file():
+        return data / name
+    return prepare(name, data).root
+
+
+def check_images(folder: Path) -> None:
+    """Refuse a folder of one's own that holds no image to score.
+
+    Raises:
+        KitError: says what was expected there.
+    """
+    from data_prep.own import understand
+
+    understand(folder)
+
+
+def in_dataset(image: str) -> Path:
+    """The path of an image inside its own folder, without the name of the link that a dataset keeps to it."""
+    from data_prep.prepare import RAW
+
+    path = Path(image)
+    return path.relative_to(RAW) if path.parts[0] == RAW else path
+
+
+def captions() -> list[tuple[str, str]]:
+    """Sentences in the grammar of the mini world's captions, each with what it is about."""
+    from data_prep.mini.captions import sentences
+
+    return sentences()
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    """Add `fap data` and `fap mini`."""
+    from data_prep import cli as data
+    from data_prep.mini import cli as mini
+    from pretraining import cli as pretraining
+
+    data.add_commands(commands)
+    pretraining.add_commands(mini.add_commands(commands))

@@ -1,0 +1,1 @@
+"""Pre-training of the mini CLIP on images and captions of the mini world."""
