@@ -166,7 +166,7 @@ def exercise(tmp_path: Path, solution: str) -> Path:
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [
         nbformat.v4.new_code_cell(
-            "from fap_lib.lessons.exercises import check\nanswer = ...\ncheck(answer, 4, hint='Count again.')"
+            'from fap_lib.lessons.exercises import check\nanswer = ...\ncheck("02.2", answer)'
         ),
         nbformat.v4.new_markdown_cell(
             f"<details><summary>Solution</summary>\n\n```python\n{solution}\n```\n</details>"
@@ -177,9 +177,9 @@ def exercise(tmp_path: Path, solution: str) -> Path:
 
 
 def test_a_wrong_solution_stops_the_storing_of_outputs(tmp_path: Path):
-    stored = run(exercise(tmp_path, "answer = 2 + 2"))
+    stored = run(exercise(tmp_path, "answer = 3 * 0.5"))
     assert "No answer yet" in stored.cells[0].outputs[0].text
-    with pytest.raises(KitError, match="solution 1 is refused by its check: Not yet"):
+    with pytest.raises(KitError, match=r"solution 1 is refused by its check: Not yet\. Its kind is right"):
         run(exercise(tmp_path, "answer = 5"))
 
 

@@ -124,4 +124,4 @@ def _try(client: NotebookClient, source: str, what: str) -> None:
         client.nb.cells.pop()
     said = "".join(output.get("text", "") for output in cell.outputs).splitlines() or ["nothing was printed"]
     if said[-1] != RIGHT:
-        raise KitError(f"{what} is refused by its check: {said[-1]}")
+        raise KitError(f"{what} is refused by its check: {' '.join(said)}")

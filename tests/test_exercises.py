@@ -1,0 +1,124 @@
+"""Exercises: cells ask and do not answer, hints come in steps, and no answer ends in an error."""
+
+import ast
+import math
+import re
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fap_lib.core.errors import KitError
+from fap_lib.lessons import exercises
+from fap_lib.lessons.exercises import RIGHT, check, equals, hint, satisfies
+from fap_lib.lessons.outputs import notebooks
+
+EACH = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_told(monkeypatch):
+    monkeypatch.setattr(exercises, "_told", type(exercises._told)())
+
+
+def calls(path) -> list[ast.Call]:
+    """The calls of `check` in a notebook's cells, in their order."""
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    nodes = [node for cell in cells for node in ast.walk(ast.parse(cell.source))]
+    return [node for node in nodes if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check"]
+
+
+@EACH
+def test_cells_ask_and_do_not_answer(path):
+    found = calls(path)
+    numbers = [call.args[0].value for call in found]
+    assert numbers == list(exercises.exercises(path.stem[:2]))
+    assert numbers == [f"{path.stem[:2]}.{place}" for place in range(1, len(numbers) + 1)]
+    for call in found:
+        assert len(call.args) == 2
+        assert all(isinstance(word.value, ast.Name) for word in call.keywords), "values, not computations"
+
+
+@EACH
+def test_hints_come_in_steps(path):
+    for number, exercise in exercises.exercises(path.stem[:2]).items():
+        assert len(exercise.hints) >= 2, number
+        assert all(re.match(r".+[.?`)]$", text) for text in exercise.hints), number
+
+
+STRANGE = (
+    *(5, -1.0, math.nan, True, 1j, "word", b"", [], ["a", 1], {}, (1, 2, 3), [[1], [2, 3]]),
+    *(object(), lambda: 0, int, MagicMock(), np.zeros((0, 3)), torch.zeros(2, 3)),
+    torch.tensor(1.0, requires_grad=True),
+)
+
+
+@pytest.mark.parametrize("answer", STRANGE, ids=lambda answer: type(answer).__name__)
+def test_no_answer_ends_in_an_error(answer, capsys):
+    truths = (1.5, "better", (0.5, 2.0), ["a", "b"], torch.ones(2, 2))
+    for truth in truths:
+        assert isinstance(equals(truth)(answer), str)
+    assert isinstance(satisfies(lambda given: given.shape == (2,) and given(1) > 0)(answer), str)
+    for path in notebooks():
+        for number, exercise in exercises.exercises(path.stem[:2]).items():
+            closed = exercise.judge.__closure__ or ()
+            if not any(callable(cell.cell_contents) for cell in closed):  # needs nothing of the notebook
+                check(number, answer)
+    assert capsys.readouterr().out.count("Not yet.") >= 15
+
+
+def test_a_wrong_kind_is_named(capsys):
+    check("02.2", "three")
+    check("02.2", [1.5, 1.5])
+    check("06.2", 5)
+    check("09.1", 5)
+    said = capsys.readouterr().out
+    for part in (
+        "A number is wanted, and this is of type str.",
+        "A number is wanted, and this is of type list and has the shape (2,).",
+        "A word is wanted, in quotes, and this is of type int.",
+        "A list is wanted, and this is of type int.",
+    ):
+        assert part in said
+
+
+def test_an_answer_without_the_asked_shape_is_not_an_error(capsys):
+    static = SimpleNamespace(normal=torch.eye(4)[0], abnormal=torch.randn(3, 4))
+    patches = torch.randn(2, 5, 4)
+    check("02.3", 5, patches=patches, static=static, temperature=0.07)
+    largest = (patches @ F.normalize(static.abnormal, dim=-1).T).amax(-1)
+    right = ((largest - patches @ static.normal) / 0.07).sigmoid()
+    check("02.3", right, patches=patches, static=static, temperature=0.07)
+    said = capsys.readouterr().out
+    assert said.startswith("Not yet. Numbers of shape (2, 5) are wanted, and this is of type int.")
+    assert said.endswith(f"{RIGHT}\n")
+
+
+def test_hints_follow_one_another(capsys):
+    hints = exercises.find("02.1").hints
+    check("02.1", ...)
+    check("02.1", 5)
+    check("02.1", 6)
+    for _ in hints:
+        hint("02.1")
+    check("02.1", 43776)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("No answer yet")
+    assert said[2] == f"Hint 1 of 3: {hints[0]}"
+    assert said[4] == 'For the next hint: hint("02.1")'
+    assert [line for line in said if line.startswith("Hint")] == [
+        f"Hint {place} of 3: {text}" for place, text in enumerate(hints, start=1)
+    ]
+    assert said[-1] == RIGHT
+    assert [line for line in said if line.startswith("- ")] == [f"- {text}" for text in hints]
+
+
+def test_a_wrong_number_is_named():
+    with pytest.raises(KitError, match=r"no exercise '02.9'; the nearest is '02\.\d'"):
+        check("02.9", 1)
+    with pytest.raises(KitError, match="no exercise 'two'"):
+        hint("two")
