@@ -22,6 +22,9 @@ COLOURS = "cividis"  # readable with every kind of colour vision, and in grey
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 """Okabe and Ito's colours, told apart with every kind of colour vision."""
 
+STORED_DPI, SHOWN_DPI = 144, 100
+"""Pixels an inch in a notebook's stored pictures, and the size at which a browser shows them."""
+
 plt.rcParams.update(
     {
         "axes.prop_cycle": plt.cycler(color=PALETTE),
@@ -43,10 +46,11 @@ def palette() -> list[int]:
     return [int(value) for value in np.rint(255 * steps).flatten()]
 
 
-def show(figure: Figure, alt: str, dpi: int = 80, colours: int = 256) -> None:
-    """Display a figure in a notebook, small and with an alternative text, and close it.
+def show(figure: Figure, alt: str, colours: int = 256) -> None:
+    """Display a figure in a notebook, with an alternative text, and close it.
 
-    Stored pictures have at most 256 colours: a notebook with outputs must stay small.
+    Stored pictures have more pixels than they are shown with, for sharp lines on good screens and in print,
+    and at most 256 colours: a notebook with outputs must stay small.
 
     Args:
         alt: says what is to be seen, for those who do not see it; it is part of the stored output.
@@ -55,13 +59,16 @@ def show(figure: Figure, alt: str, dpi: int = 80, colours: int = 256) -> None:
     from IPython.display import display
 
     drawn, stored = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=dpi)
+    width, height = (round(SHOWN_DPI * inches) for inches in figure.get_size_inches())
+    figure.savefig(drawn, format="png", dpi=STORED_DPI)
     plt.close(figure)
     picture = Image.open(drawn).convert("RGB")
     # The other methods dull a colour that few pixels have, such as that of a thin line.
     picture.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=8).save(stored, format="png", optimize=True)
     display(
-        {"image/png": stored.getvalue(), "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}}
+        {"image/png": stored.getvalue(), "text/plain": alt},
+        raw=True,
+        metadata={"image/png": {"alt": alt, "width": width, "height": height}},
     )
 
 
