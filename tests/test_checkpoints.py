@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from fap_lib import checkpoints
 from fap_lib.clip.backbone import RANDOM, load_backbone, save_weights
-from fap_lib.core.config import ModelSettings
+from fap_lib.clip.conventions import DEFAULT, Conventions
+from fap_lib.core.config import FeatureSettings, ModelSettings
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import sha256
 from fap_lib.model import FAPrompt
@@ -141,6 +143,16 @@ def test_deep_tokens_are_rounded_as_the_official_tower_rounds_them(golden, tmp_p
         (lambda s: s.update(extra=torch.zeros(1)), "extra is unknown"),
         (lambda s: [s.pop(k) for k in list(s) if k.startswith("compound_prompts_text")], "no deep tokens"),
         (lambda s: s.update(ctx_pos=torch.zeros(1, 1, 5, 512)), r"prompts.normal has the shape \(5, 512\)"),
+        (lambda s: s.update(ctx_pos=torch.zeros(5, 768)), "ctx_pos has another shape"),
+        (lambda s: s.update(ctx_neg="no tensor"), "ctx_neg has another shape"),
+        (
+            lambda s: s.update({"compound_prompts_text.1": torch.zeros(3, 768)}),
+            r"compound_prompts_text.1 has another shape",
+        ),
+        (
+            lambda s: s.update({"patch_meta_net.linear1.weight": torch.zeros(48, 7000)}),
+            "its prior network reads 7000 numbers, which are no whole patches of 768",
+        ),
     ],
 )
 def test_official_files_with_other_contents_are_refused(golden, tmp_path, change, message):
@@ -150,6 +162,63 @@ def test_official_files_with_other_contents_are_refused(golden, tmp_path, change
     torch.save({"prompt_learner": state}, tmp_path / "x.pth")
     with pytest.raises(KitError, match=message):
         checkpoint.load_official(tmp_path / "x.pth", backbone)
+
+
+def test_one_door_opens_both_kinds_of_files(golden, saved, backbone, small, tmp_path, monkeypatch):
+    _, golden_backbone, _, state = golden
+    path = tmp_path / "epoch_15.pth"
+    torch.save({"prompt_learner": state}, path)
+    theirs = checkpoint.open_prompts(path, golden_backbone, small)
+    assert theirs.model.settings.mode == "released"
+    assert theirs.features == small
+    assert theirs.about == {
+        "dataset": "unknown",
+        "file": "epoch_15.pth",
+        "sha256": sha256(path),
+        "published": None,
+    }
+    assert checkpoint.open_prompts(path, golden_backbone).features.image_size == 518
+
+    monkeypatch.setitem(checkpoint.OFFICIAL_SHA256, "train_on_visa.pth", sha256(path))
+    known = checkpoint.open_prompts(path, golden_backbone).about
+    assert (known["dataset"], known["published"]) == ("visa", "train_on_visa.pth")
+
+    ours = checkpoint.open_prompts(saved, backbone, FeatureSettings())
+    assert ours.features == small  # the file's own word
+    saved.rename(tmp_path / "prompts.pth")  # the content decides, not the name
+    assert checkpoint.open_prompts(tmp_path / "prompts.pth", backbone).about == ours.about
+    with pytest.raises(KitError, match="there is no checkpoint at"):
+        checkpoint.open_prompts(tmp_path / "no.pth", backbone)
+
+
+def test_official_prompts_of_another_clip_are_refused(golden, backbone, tmp_path):
+    torch.save({"prompt_learner": golden[3]}, tmp_path / "x.pth")
+    with pytest.raises(KitError, match="its prompts are 768 wide, and this text tower 64"):
+        checkpoint.open_prompts(tmp_path / "x.pth", backbone)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer"),
+        (b"", "is empty and not a file of weights"),
+        (b"Quota exceeded", "is not a file of weights"),
+    ],
+)
+def test_what_a_download_left_in_place_of_weights_is_named(tmp_path, backbone, content, message):
+    for name in ("w.pt", "w.pth"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(KitError, match=message):
+            load_backbone("ViT-B-32-quickgelu", tmp_path / name)
+        with pytest.raises(KitError, match=message):
+            checkpoint.open_prompts(tmp_path / name, backbone)
+
+
+def test_a_script_archive_is_not_called_damaged(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "w.pt")
+    with pytest.raises(KitError, match="is a TorchScript archive, which holds code"):
+        load_backbone("ViT-B-32-quickgelu", tmp_path / "w.pt")
 
 
 def test_a_pickle_that_wants_to_execute_code_is_not_opened(backbone, tmp_path):
@@ -186,11 +255,50 @@ def test_weights_survive_the_conversion_to_safetensors(tmp_path):
         load_backbone("ViT-B-16-quickgelu", tmp_path / "w.safetensors")
 
 
+def activation(backbone) -> str:
+    return type(backbone.visual.transformer.resblocks[0].mlp.gelu).__name__
+
+
+def test_weights_bring_what_their_state_dict_does_not_hold(home, tmp_path, capfd):
+    quick = load_backbone("ViT-B-32-quickgelu", RANDOM)
+    plain = load_backbone("ViT-B-32", RANDOM)
+    assert (activation(quick), activation(plain)) == ("QuickGELU", "GELU")
+    assert quick.weights_sha256 != plain.weights_sha256  # the same weights, another model
+
+    # What stands in the place of OpenAI's weights is what OpenAI trained, by whichever name.
+    (home / "models").mkdir(parents=True)
+    save_file(quick.clip.state_dict(), home / "models" / "ViT-B-32.safetensors")
+    assert activation(load_backbone("ViT-B-32")) == "QuickGELU"
+    assert load_backbone("ViT-B-32").weights_sha256 == quick.weights_sha256
+    # A file of one's own is what its architecture says, unless it says something itself.
+    bare = home / "models" / "ViT-B-32.safetensors"
+    assert activation(load_backbone("ViT-B-32", bare)) == "GELU"
+    odd = replace(quick, conventions=Conventions(True, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)))
+    save_weights(odd, tmp_path / "odd.safetensors")
+    again = load_backbone("ViT-B-32", tmp_path / "odd.safetensors")
+    assert (activation(again), again.conventions) == ("QuickGELU", odd.conventions)
+    pixels = np.full((1, 2, 2, 3), 255, dtype=np.uint8)
+    assert torch.equal(again.normalise(pixels), torch.full((1, 3, 2, 2), 2.0))
+    assert again.weights_sha256 not in (quick.weights_sha256, plain.weights_sha256)
+    assert "initialized randomly" not in capfd.readouterr().err
+
+
+def test_published_weights_are_taken_as_open_clip_notes_them(monkeypatch):
+    assert Conventions.of_published("ViT-L-14-336", "openai").quick_gelu
+    assert Conventions.of_published("ViT-L-14", "laion2b_s32b_b82k").mean == (0.5, 0.5, 0.5)
+    assert Conventions.of_published("ViT-B-32", "laion2b_s34b_b79k") == DEFAULT
+    noted = {"interpolation": "bilinear"}
+    monkeypatch.setattr("fap_lib.clip.conventions.get_pretrained_cfg", lambda *_: noted)
+    with pytest.raises(KitError, match="resized by bilinear interpolation, and the kit resizes by bicubic"):
+        Conventions.of_published("ViT-B-32", "openai")
+
+
 @pytest.mark.parametrize(
     ("name", "weights", "message"),
     [
         ("ViT-L-14-336-quickgel", None, "the nearest known one is 'ViT-L-14-336-quickgelu'"),
-        ("RN50", RANDOM, "use a ViT of CLIP"),
+        ("RN50", RANDOM, "two plain transformers \\(a convolutional image tower\\); use a ViT of CLIP"),
+        ("ViT-H-14-worldwide", RANDOM, "hf_tokenizer_name"),
         ("ViT-B-32-quickgelu", "absent.pt", "there are no weights at absent.pt"),
     ],
 )

@@ -2,22 +2,23 @@
 
 import difflib
 import hashlib
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import torch
 from open_clip.pretrained import get_pretrained_cfg
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import Tensor
 
 from fap_lib.clip import mini
+from fap_lib.clip.conventions import DEFAULT, Conventions
 from fap_lib.clip.image_tower import ImageTower
+from fap_lib.clip.state_file import read_state
 from fap_lib.clip.text_tower import TextTower
 from fap_lib.core import paths
 from fap_lib.core.config import Precision
@@ -37,6 +38,11 @@ _TINY_CONFIG = {
     "quick_gelu": True,
 }
 
+# What open_clip's description of two plain transformers may say; anything else is another architecture.
+_PLAIN = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}
+_PLAIN_VISION = {"image_size", "patch_size", "width", "head_width", "layers", "mlp_ratio", "ls_init_value"}
+_PLAIN_TEXT = {"context_length", "vocab_size", "width", "heads", "layers"}
+
 
 @dataclass
 class Backbone:
@@ -51,6 +57,7 @@ class Backbone:
     tokenizer: open_clip.SimpleTokenizer
     trained: bool
     """False for weights drawn from a seed: no result made with them means anything."""
+    conventions: Conventions = DEFAULT
 
     def __post_init__(self) -> None:
         self.clip.eval().requires_grad_(False)
@@ -63,11 +70,12 @@ class Backbone:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """SHA-256 over names and float32 values of all weights: the same for every file format.
+        """SHA-256 over names and float32 values of all weights, and over conventions that are not open_clip's
+        defaults: the same for every file format.
 
         Read it before `to` changes the precision; `load_backbone` does.
         """
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self.conventions.deviations().encode())
         for name, value in sorted(self.clip.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().float().contiguous().numpy().data)
@@ -86,8 +94,8 @@ class Backbone:
         """RGB images (B, H, W, 3) uint8 to the image tower's input (B, 3, H, W)."""
         weight = self.visual.conv1.weight
         pixels = torch.as_tensor(images).to(weight.device).permute(0, 3, 1, 2).float() / 255
-        mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=weight.device).view(3, 1, 1)
-        std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=weight.device).view(3, 1, 1)
+        mean = torch.tensor(self.conventions.mean, device=weight.device).view(3, 1, 1)
+        std = torch.tensor(self.conventions.std, device=weight.device).view(3, 1, 1)
         return ((pixels - mean) / std).to(weight.dtype)
 
 
@@ -109,7 +117,8 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
 
     Args:
         name: `mini` (ships with the kit), `tiny-random`, or an open_clip architecture such as
-            `ViT-L-14-336-quickgelu`.
+            `ViT-L-14-336-quickgelu`. OpenAI's weights bring their activation along, so that `ViT-L-14-336`
+            is the same model.
         weights: a file (`.safetensors`, a state dict, or OpenAI's own archive), `random`, or None for
             OpenAI's weights: a file in the kit's `models` folder, else open_clip's download.
 
@@ -117,33 +126,31 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         KitError: unknown name; weights that cannot be had, do not fit, or want to execute code.
     """
     if name == TINY:
-        backbone = Backbone(name, _seeded(lambda: open_clip.CLIP(**_TINY_CONFIG)), _tokenizer(), False)
+        clip = _seeded(lambda: open_clip.CLIP(**_TINY_CONFIG))
+        backbone = Backbone(name, clip, _tokenizer(), False, Conventions(quick_gelu=True))
     elif name in (mini.MINI, mini.SILENT):
         own = Path(weights).expanduser() if weights else None
         clip = _seeded(lambda: mini.load(name, own))
         backbone = Backbone(name, clip, _tokenizer(), True)
     else:
-        known = open_clip.list_models()
-        if name not in known:
-            near = difflib.get_close_matches(name, [*known, TINY, mini.MINI, mini.SILENT], n=1, cutoff=0)
-            raise KitError(f"unknown backbone {name!r}; the nearest known one is {near[0]!r}.")
-        clip = _seeded(lambda: open_clip.create_model(name, pretrained=None, load_weights=False))
-        if not _supported(clip):
-            raise KitError(
-                f"the backbone {name} is not a CLIP with two plain transformers; use a ViT of CLIP."
-            )
+        config = _config(name)
+        state, conventions = None, Conventions.of_architecture(name)
         if weights != RANDOM:
-            _fill(clip, name, _official_weights(name) if weights is None else Path(weights).expanduser())
-        backbone = Backbone(name, clip, _tokenizer(), weights != RANDOM)
+            path = _official_weights(name) if weights is None else Path(weights).expanduser()
+            state, conventions = _read(name, path, official=weights is None)
+        clip = _seeded(lambda: open_clip.CLIP(**config | {"quick_gelu": conventions.quick_gelu}))
+        if state is not None:
+            _fill(clip, state, f"the weights {path} do not fit {name}")
+        backbone = Backbone(name, clip, _tokenizer(), state is not None, conventions)
     _ = backbone.weights_sha256
     return backbone
 
 
 def save_weights(backbone: Backbone, path: Path) -> None:
-    """Write all weights as a safetensors file, which loads faster and cannot hold code."""
+    """Write weights and conventions as a safetensors file, which loads faster and cannot hold code."""
     state = {name: value.contiguous() for name, value in backbone.clip.state_dict().items()}
     with atomic(path) as temporary:
-        save_file(state, temporary, metadata={"backbone": backbone.name})
+        save_file(state, temporary, metadata={"backbone": backbone.name, **backbone.conventions.metadata()})
 
 
 def _tokenizer() -> open_clip.SimpleTokenizer:
@@ -156,17 +163,31 @@ def _seeded(build: Callable[[], open_clip.CLIP]) -> open_clip.CLIP:
         return build()
 
 
-def _supported(clip: open_clip.CLIP) -> bool:
-    visual = getattr(clip, "visual", None)
-    return (
-        isinstance(clip, open_clip.CLIP)
-        and isinstance(visual, open_clip.transformer.VisionTransformer)
-        and visual.attn_pool is None
-        and visual.pool_type in ("tok", "avg")
-        and not visual.final_ln_after_pool
-        and isinstance(visual.transformer.resblocks[0], open_clip.transformer.ResidualAttentionBlock)
-        and isinstance(clip.text_projection, nn.Parameter)
-    )
+def _config(name: str) -> dict[str, Any]:
+    """open_clip's description of an architecture of two plain transformers.
+
+    Raises:
+        KitError: unknown name, or another architecture.
+    """
+    known = open_clip.list_models()
+    if name not in known:
+        near = difflib.get_close_matches(name, [*known, TINY, mini.MINI, mini.SILENT], n=1, cutoff=0)
+        raise KitError(f"unknown backbone {name!r}; the nearest known one is {near[0]!r}.")
+    config: dict[str, Any] = open_clip.get_model_config(name)
+    vision = config["vision_cfg"]
+    unusual = [
+        *(config.keys() - _PLAIN),
+        *(vision.keys() - _PLAIN_VISION),
+        *(config["text_cfg"].keys() - _PLAIN_TEXT),
+    ]
+    if isinstance(vision.get("layers"), list):
+        unusual.append("a convolutional image tower")
+    if unusual:
+        raise KitError(
+            f"the backbone {name} is not a CLIP with two plain transformers ({', '.join(sorted(unusual))}); "
+            "use a ViT of CLIP."
+        )
+    return config
 
 
 def _official_weights(name: str) -> Path:
@@ -188,41 +209,35 @@ def _official_weights(name: str) -> Path:
         ) from error
 
 
-def _fill(clip: open_clip.CLIP, name: str, path: Path) -> None:
+def _read(name: str, path: Path, official: bool) -> tuple[dict[str, Tensor], Conventions]:
+    """Weights from a file, and what they were trained with.
+
+    Args:
+        official: whether the file stands in the place of OpenAI's weights.
+    """
     if not path.is_file():
         raise KitError(f"there are no weights at {path}; check the path.")
-    state = _state(name, path)
-    wanted = clip.state_dict()
-    for key, value in wanted.items():
-        if key not in state:
-            raise KitError(f"the weights {path} do not fit {name}: {key} is missing.")
-        if state[key].shape != value.shape:
-            raise KitError(
-                f"the weights {path} do not fit {name}: {key} has the shape {tuple(state[key].shape)}, "
-                f"needed is {tuple(value.shape)}."
-            )
-    clip.load_state_dict({key: state[key].float() for key in wanted})
-
-
-def _state(name: str, path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if sha256(path) in str(get_pretrained_cfg(name, "openai").get("url", "")):
-            # OpenAI's archive is TorchScript; it is opened only because its content is known.
-            return torch.jit.load(path, map_location="cpu").state_dict()
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise KitError(
-            f"{path} was not opened: it is not a plain file of weights but wants to execute code; "
-            "use a safetensors file, or OpenAI's original file."
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        raise KitError(
-            f"the weights {path} cannot be read; the file may be damaged, fetch it again."
-        ) from error
+    if path.suffix != ".safetensors" and sha256(path) in str(get_pretrained_cfg(name, "openai").get("url")):
+        # OpenAI's archive is TorchScript; it is opened only because its content is known.
+        return torch.jit.load(path, map_location="cpu").state_dict(), Conventions.of_published(name, "openai")
+    state = read_state(path)
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise KitError(f"{path} does not hold a state dict of tensors.")
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    unnoted = Conventions.of_published(name, "openai") if official else Conventions.of_architecture(name)
+    return {key.removeprefix("module."): value for key, value in state.items()}, (
+        Conventions.of_file(path) or unnoted
+    )
+
+
+def _fill(clip: open_clip.CLIP, state: dict[str, Tensor], problem: str) -> None:
+    wanted = clip.state_dict()
+    for key, value in wanted.items():
+        if key not in state:
+            raise KitError(f"{problem}: {key} is missing.")
+        if state[key].shape != value.shape:
+            raise KitError(
+                f"{problem}: {key} has the shape {tuple(state[key].shape)}, needed is {tuple(value.shape)}."
+            )
+    clip.load_state_dict({key: state[key].float() for key in wanted})

@@ -1,13 +1,14 @@
 """The authors' checkpoints: `.pth` files that hold the state dict of their prompt learner."""
 
-import pickle
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from fap_lib.checkpoints import fill
+from fap_lib.checkpoints import Checkpoint, fill, load_prompts
 from fap_lib.clip.backbone import Backbone
-from fap_lib.core.config import ModelSettings
+from fap_lib.clip.state_file import is_safetensors, read_state
+from fap_lib.core.config import FeatureSettings, ModelSettings
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import sha256
 from fap_lib.model import FAPrompt
@@ -29,6 +30,8 @@ OFFICIAL_SHA256 = {
 }
 """The authors' published files."""
 
+_TRAINED_ON = {"train_on_mvtecad.pth": "mvtec", "train_on_visa.pth": "visa"}
+
 # Saved by the official code and never read by it (ledger: unused-projections), or rebuilt from CLIP.
 _OFFICIAL_UNUSED = ("compound_prompt_projections.", "token_prefix_", "token_suffix_", "tokenized_prompts_")
 
@@ -38,30 +41,87 @@ def official_name(name: str, layer: int = 0) -> str:
     return OFFICIAL_NAMES[name].format(layer=layer)
 
 
-def load_official(path: Path, backbone: Backbone) -> FAPrompt:
-    """Load the authors' `.pth` ({"prompt_learner": state dict}) as a model in `released` mode.
+def open_prompts(path: Path, backbone: Backbone, features: FeatureSettings | None = None) -> Checkpoint:
+    """Load prompts from the kit's file or from the authors', whichever it is.
 
-    Sizes are read from the tensors. The deep tokens are rounded to float16 here, once, because the
-    official text tower rounds them at every pass (ledger: deep-token-rounding).
+    Args:
+        features: how features are made for prompts whose file does not say it, which is the authors'; by
+            default as the authors make them.
+
+    Returns:
+        The checkpoint. The authors' prompts are in `released` mode, the one their code trains, and `about`
+        holds `dataset` (`mvtec` or `visa` for the published files, else `unknown`), `file`, `sha256`, and
+        `published`: the name of the published file with this content, or None.
+
+    Raises:
+        KitError: see `fap_lib.checkpoints.load_prompts` and `load_official`.
+    """
+    path = Path(path)
+    if not path.is_file() or is_safetensors(path):
+        return load_prompts(path, backbone)
+    model = load_official(path, backbone)
+    digest = sha256(path)
+    published = next((name for name, known in OFFICIAL_SHA256.items() if known == digest), None)
+    about = {
+        "dataset": _TRAINED_ON[published] if published else "unknown",
+        "file": path.name,
+        "sha256": digest,
+        "published": published,
+    }
+    return Checkpoint(model, features or FeatureSettings(backbone=backbone.name), about)
+
+
+def load_official(path: Path, backbone: Backbone) -> FAPrompt:
+    """Load the authors' `.pth` as a model in `released` mode.
+
+    Raises:
+        KitError: see `read_official`; or prompts of another CLIP.
+    """
+    own = read_official(path)
+    n_prompts, abnormal_tokens, width = own["prompts.abnormal"].shape
+    text, joint = backbone.text_tower.width, backbone.patch_width
+    read = own["prior_network.linear1.weight"].shape[1]
+    problem = ""
+    if width != text:
+        problem = f"its prompts are {width} wide, and this text tower {text}"
+    elif read % joint:
+        problem = f"its prior network reads {read} numbers, which are no whole patches of {joint}"
+    if problem:
+        raise KitError(
+            f"{path} was learned on another CLIP than {backbone.name}: {problem}; the authors' own files "
+            f"belong to {FeatureSettings().backbone} (profile paper)."
+        )
+    settings = ModelSettings.parse(
+        dict(
+            mode="released",
+            n_prompts=n_prompts,
+            n_patches=read // joint,
+            normal_tokens=len(own["prompts.normal"]),
+            abnormal_tokens=abnormal_tokens,
+            deep_layers=len(own["prompts.deep"]),
+            deep_tokens=own["prompts.deep"].shape[1],
+        )
+    )
+    model = FAPrompt(backbone.text_tower, settings, backbone.patch_width)
+    fill(model, own, path)
+    return model
+
+
+def read_official(path: Path) -> dict[str, Tensor]:
+    """The tensors of an authors' `.pth` ({"prompt_learner": state dict}) under our names and in our shapes.
+
+    The deep tokens are rounded to float16 here, once, because the official text tower rounds them at every
+    pass (ledger: deep-token-rounding).
 
     Raises:
         KitError: missing file, wrong SHA-256 of a published file, code in the file, other contents.
     """
-    path = Path(path)
     if not path.is_file():
         raise KitError(f"there is no official checkpoint at {path}.")
     known = OFFICIAL_SHA256.get(path.name)
     if known and (found := sha256(path)) != known:
         raise KitError(f"{path} is not the published {path.name}: SHA-256 {found}, expected {known}.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise KitError(
-            f"{path} was not opened: it wants to execute code instead of only holding weights."
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise KitError(f"{path} cannot be read; the file may be damaged, fetch it again.") from error
-
+    content = read_state(path)
     state = content.get("prompt_learner") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not {"ctx_pos", "ctx_neg"} <= set(state):
         raise KitError(f"{path} is not an official checkpoint: it must hold 'prompt_learner' with 'ctx_pos'.")
@@ -81,25 +141,16 @@ def load_official(path: Path, backbone: Backbone) -> FAPrompt:
         )
         raise KitError(f"{path} is not an official checkpoint of FAPrompt: {problem}.")
 
+    for name in (*fixed.values(), *deep):
+        dimensions = 4 if name.startswith("ctx_") else 1 if name.endswith("bias") else 2
+        alike = name not in deep or getattr(state[name], "shape", None) == state[deep[0]].shape
+        if not isinstance(state[name], Tensor) or state[name].dim() != dimensions or not alike:
+            raise KitError(f"{path} is not an official checkpoint of FAPrompt: {name} has another shape.")
     own = {ours: state[theirs].float() for ours, theirs in fixed.items()}
     own["prompts.normal"] = own["prompts.normal"].flatten(0, -2)
     own["prompts.abnormal"] = own["prompts.abnormal"][0]
     own["prompts.deep"] = torch.stack([state[key] for key in deep]).half().float()
-    n_prompts, abnormal_tokens, _ = own["prompts.abnormal"].shape
-    settings = ModelSettings.parse(
-        dict(
-            mode="released",
-            n_prompts=n_prompts,
-            n_patches=own["prior_network.linear1.weight"].shape[1] // backbone.patch_width,
-            normal_tokens=len(own["prompts.normal"]),
-            abnormal_tokens=abnormal_tokens,
-            deep_layers=len(deep),
-            deep_tokens=own["prompts.deep"].shape[1],
-        )
-    )
-    model = FAPrompt(backbone.text_tower, settings, backbone.patch_width)
-    fill(model, own, path)
-    return model
+    return own
 
 
 def _trailing_number(key: str) -> int:
