@@ -1,7 +1,9 @@
 """`fap data`: list, show, prepare and check datasets, and make one of a folder."""
 
 import argparse
-from pathlib import Path
+
+from fap_lib.core import arguments
+from fap_lib.core.errors import KitError
 
 WORDS = {"nonzero": "above 0", "half": "above half of their range"}
 _SHOWN = 20  # problems; the others are counted
@@ -15,20 +17,26 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     data.add_parser("list", help="the known datasets").set_defaults(run=_list)
 
     show = data.add_parser("show", help="all about one dataset")
-    show.add_argument("name")
+    show.add_argument("name", type=arguments.name)
     show.set_defaults(run=_show)
 
     prepare_ = data.add_parser(
         "prepare", help="download and prepare a dataset, or prepare what you downloaded"
     )
-    prepare_.add_argument("name")
+    prepare_.add_argument("name", type=arguments.name)
     prepare_.add_argument(
-        "--from", dest="source", type=Path, metavar="PATH", help="your download: archive or folder"
+        "--from",
+        dest="source",
+        type=arguments.source,
+        metavar="PATH",
+        help="your download: archive or folder",
     )
     prepare_.add_argument(
         "--via", choices=("kagglehub", "gdown"), help="download from Kaggle or Google Drive"
     )
-    prepare_.add_argument("--to", type=Path, metavar="FOLDER", help="prepared folder (default: data/NAME)")
+    prepare_.add_argument(
+        "--to", type=arguments.new_folder, metavar="FOLDER", help="prepared folder (default: data/NAME)"
+    )
     prepare_.set_defaults(run=_prepare)
 
     check_ = data.add_parser("check", help="compare a prepared dataset with what it should be")
@@ -36,9 +44,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     check_.set_defaults(run=_check)
 
     folder = data.add_parser("folder", help="make a dataset of a folder of your images")
-    folder.add_argument("path", type=Path)
-    folder.add_argument("--name", help="its name (default: the folder's)")
-    folder.add_argument("--to", type=Path, metavar="FOLDER", help="prepared folder (default: data/NAME)")
+    folder.add_argument("path", type=arguments.folder)
+    folder.add_argument("--name", type=arguments.name, help="its name (default: the folder's)")
+    folder.add_argument(
+        "--to", type=arguments.new_folder, metavar="FOLDER", help="prepared folder (default: data/NAME)"
+    )
     folder.set_defaults(run=_folder)
 
 
@@ -93,6 +103,8 @@ def _show(chosen: argparse.Namespace) -> None:
 def _prepare(chosen: argparse.Namespace) -> None:
     from data_prep.prepare import prepare
 
+    if chosen.source and chosen.via:
+        raise KitError("--from names what you have and --via downloads it; give one of them.")
     manifest = prepare(chosen.name, chosen.source, chosen.to, chosen.via)
     labels = [record.label for record in manifest.records("test")]
     print(f"{manifest.name}: {labels.count(0)} normal, {labels.count(1)} anomalous in {manifest.root}")

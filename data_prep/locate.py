@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data_prep.archives import unpack
 from data_prep.registry import DATASETS, Dataset
-from fap_lib.core import paths
+from fap_lib.core import arguments, paths
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import sha256
 
@@ -28,16 +28,14 @@ def raw_root(entry: Dataset, source: Path) -> Path:
     Raises:
         KitError: nothing there is the dataset; an archive is damaged or not the published one.
     """
-    source = source.expanduser().resolve()
+    source = arguments.source(source)
     if source.is_dir():
         root = _search(entry, source)
         if root is not None:
             return root
         archives = _archives(entry, source)
-    elif source.is_file():
-        archives = sorted({source, *(_archives(entry, source.parent) if len(entry.archives) > 1 else ())})
     else:
-        raise KitError(f"there is no folder {source} and no such archive; give the download of {entry.name}.")
+        archives = sorted({source, *(_archives(entry, source.parent) if len(entry.archives) > 1 else ())})
     root = _search(entry, _unpacked(entry, archives)) if archives else None
     if root is None:
         names = " and ".join(archive.name for archive in entry.archives)

@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.layouts import MASK_ENDINGS, Splits, folders, record_of, visible_images
+from data_prep.mini.benchmark import is_generated
 from data_prep.prepare import link, refuse_other, store
 from data_prep.registry import DATASETS
-from fap_lib.core import paths
+from fap_lib.core import arguments, paths
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import whole_folder
 from fap_lib.data.images import open_image
@@ -43,16 +44,16 @@ def own(source: Path, name: str | None = None, destination: Path | None = None) 
         KitError: no folder or no images in it; a file that cannot be used; a destination that holds something
             else; the name of a benchmark dataset.
     """
-    source = source.expanduser().resolve()
-    if not source.is_dir():
-        raise KitError(f"there is no folder {source}; give the folder that holds your images.")
-    name = name or re.sub(r"[^\w.-]+", "-", source.name).strip("-.") or "own"
+    source = arguments.folder(source)
+    name = arguments.name(name or re.sub(r"[^\w.-]+", "-", source.name).strip("-.") or "own")
+    if is_generated(name):
+        raise KitError(f"{name!r} is the name of a generated dataset; choose another name with --name.")
     if name in DATASETS:
         raise KitError(
             f"{name!r} is the name of a benchmark dataset: use `fap data prepare {name} --from {source}`, or "
             "choose another name with --name."
         )
-    folder = (destination or paths.data() / name).expanduser().resolve()
+    folder = arguments.new_folder(destination or paths.data() / name)
     if folder.is_relative_to(source) or source.is_relative_to(folder):
         raise KitError(f"{folder} and {source} are in each other; choose another destination with --to.")
     refuse_other(folder, name)

@@ -17,7 +17,7 @@ from data_prep.facts import Facts, line
 from data_prep.layouts import Splits
 from data_prep.locate import downloads, raw_root
 from data_prep.registry import Dataset, find
-from fap_lib.core import paths
+from fap_lib.core import arguments, paths
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import read_json, whole_folder, write_lines
 from fap_lib.data.manifest import Manifest, MaskRule, Record, Split, read_manifest, write_manifest
@@ -45,7 +45,7 @@ def prepare(
             mask of another size, a destination that cannot be written or holds something else.
     """
     entry = find(name)
-    folder = (destination or paths.data() / entry.name).expanduser().resolve()
+    folder = arguments.new_folder(destination or paths.data() / entry.name)
     refuse_other(folder, entry.name)
     if source is None:
         terms = _show_terms(entry, folder)

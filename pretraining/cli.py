@@ -1,7 +1,8 @@
 """`fap mini pretrain`: train the mini CLIP from scratch."""
 
 import argparse
-from pathlib import Path
+
+from fap_lib.core import arguments
 
 RECIPES = ("mini", "mini-silent")
 
@@ -10,12 +11,16 @@ def add_commands(actions: argparse._SubParsersAction) -> None:
     """Add `pretrain` to the actions of `fap mini`."""
     train = actions.add_parser("pretrain", help="train the mini CLIP from scratch")
     train.add_argument(
-        "folder", type=Path, help="for images, state, log and weights; an interrupted run continues"
+        "folder",
+        type=arguments.new_folder,
+        help="for images, state, log and weights; an interrupted run continues",
     )
     train.add_argument("--recipe", choices=RECIPES, default=RECIPES[0])
-    train.add_argument("--steps", type=int, help="instead of the recipe's")
-    train.add_argument("--seed", type=int, help="another draw of images, order and initial weights")
-    train.add_argument("--device", default="auto", help="cpu, cuda or auto")
+    train.add_argument("--steps", type=arguments.whole(1), help="instead of the recipe's")
+    train.add_argument(
+        "--seed", type=arguments.seed, help="another draw of images, order and initial weights"
+    )
+    arguments.add_device(train)
     train.set_defaults(run=_pretrain)
 
 
@@ -27,4 +32,4 @@ def _pretrain(chosen: argparse.Namespace) -> None:
 
     changes = {key: value for key in ("steps", "seed") if (value := getattr(chosen, key)) is not None}
     recipe = replace(RECIPES[chosen.recipe], **changes)
-    print(train(chosen.folder.expanduser(), recipe, device_name(chosen.device)))
+    print(train(chosen.folder, recipe, device_name(chosen.device)))

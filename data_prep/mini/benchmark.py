@@ -1,6 +1,6 @@
 """The mini world on disk: datasets in MVTec AD's folder layout, with fixed splits and independent draws."""
 
-import difflib
+import re
 import shutil
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,8 @@ from PIL import Image
 from data_prep.layouts import mvtec_like
 from data_prep.mini.generator import KINDS, kinds_of, sample
 from data_prep.workers import each
-from fap_lib.core.errors import KitError
+from fap_lib.core import arguments
+from fap_lib.core.errors import KitError, nearest, shown
 from fap_lib.core.files import disk_errors
 from fap_lib.data.manifest import Manifest, read_manifest, write_manifest
 
@@ -64,12 +65,12 @@ def parse(name: str) -> tuple[str, int]:
         KitError: unknown set or draw.
     """
     base, mark, draw = name.rpartition(MARK)
-    if not mark or not draw.isdecimal():
+    if not mark or not re.fullmatch(r"[1-9][0-9]{0,8}", draw):
         base, draw = name, "0"
     if base not in SETS:
-        near = difflib.get_close_matches(name, SETS, n=1, cutoff=0)[0]
+        near, known = nearest(name, SETS), ", ".join(SETS)
         raise KitError(
-            f"unknown generated dataset {name!r}; the nearest is {near!r} (known: {', '.join(SETS)}, each "
+            f"unknown generated dataset {shown(name)}; the nearest is {near!r} (known: {known}, each "
             f"also with {MARK}1, {MARK}2 ... for other draws)."
         )
     return base, int(draw)
@@ -100,7 +101,7 @@ def write(folder: Path, name: str) -> Manifest:
         KitError: unknown name; a target folder that holds something else; a disk that cannot take it.
     """
     base, draw = parse(name)
-    folder = folder.expanduser().resolve()
+    folder = arguments.new_folder(folder)
     if (folder / "meta.json").is_file() and read_manifest(folder).name == name:
         return read_manifest(folder)
     if folder.exists() and any(folder.iterdir()):

@@ -1,7 +1,8 @@
 """`fap mini draw`: draw the generated datasets."""
 
 import argparse
-from pathlib import Path
+
+from fap_lib.core import arguments
 
 
 def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAction:
@@ -10,8 +11,10 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
         required=True, metavar="ACTION"
     )
     draw = actions.add_parser("draw", help="draw a generated dataset")
-    draw.add_argument("name", help="such as mini-test, or mini-test-d2 for another draw of it")
-    draw.add_argument("--to", type=Path, metavar="FOLDER", help="where (default: data/NAME)")
+    draw.add_argument(
+        "name", type=arguments.name, help="such as mini-test, or mini-test-d2 for another draw of it"
+    )
+    draw.add_argument("--to", type=arguments.new_folder, metavar="FOLDER", help="where (default: data/NAME)")
     draw.set_defaults(run=_draw)
     return actions
 

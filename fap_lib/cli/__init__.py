@@ -4,24 +4,24 @@ A module imports what its command needs inside the function that runs it, so tha
 argument take no time.
 """
 
-import argparse
 import sys
 
 from fap_lib import __version__
 from fap_lib.cli import demo, notebooks, official, paper, reproduce, score, weights
+from fap_lib.core.arguments import Parser
 from fap_lib.core.errors import KitError
 from fap_lib.runs import preparation
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. 0: done; 1: a comparison failed; 2: the input was wrong, said in one sentence."""
-    parser = argparse.ArgumentParser(prog="fap", description="The FAPrompt kit.")
+    parser = Parser(prog="fap", description="The FAPrompt kit.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (demo, score, reproduce, paper, official, weights, notebooks, preparation):
         command.add_command(commands)
-    chosen = parser.parse_args(arguments)
     try:
+        chosen = parser.parse_args(arguments)
         return chosen.run(chosen) or 0
     except KitError as error:
         print(f"fap: {error}", file=sys.stderr)

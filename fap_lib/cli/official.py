@@ -2,6 +2,8 @@
 
 import argparse
 
+from fap_lib.core import arguments
+
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `parity` and `ledger` to the `fap` parser."""
@@ -11,14 +13,14 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 
 def _add_parity(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("parity", help="compare the kit with the official code's outputs")
-    parser.add_argument("file", help="an .npz file of official outputs")
+    parser.add_argument("file", type=arguments.file, help="an .npz file of official outputs")
     parser.set_defaults(run=_parity)
 
 
 def _parity(chosen: argparse.Namespace) -> int:
     from fap_lib.official import parity
 
-    return parity.main([chosen.file])
+    return parity.main([str(chosen.file)])
 
 
 def _add_ledger(commands: argparse._SubParsersAction) -> None:

@@ -2,18 +2,25 @@
 
 import argparse
 import os
-import shlex
-from pathlib import Path
+
+from fap_lib.core import arguments
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `paper` to the `fap` parser."""
     parser = commands.add_parser("paper", help="run a grid: many trainings and evaluations, and their tables")
-    parser.add_argument("grid", type=Path, help="YAML file, such as workflow/grids/mini.yaml")
-    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="for all jobs together")
-    parser.add_argument("--run", dest="folder", type=Path, help="grid folder (default: one below runs/)")
+    parser.add_argument("grid", type=arguments.file, help="YAML file, such as workflow/grids/mini.yaml")
     parser.add_argument(
-        "--snakemake", default="", help='options of Snakemake: --snakemake="-n" shows the plan'
+        "--cores", type=arguments.whole(1), default=os.cpu_count(), help="for all jobs together"
+    )
+    parser.add_argument(
+        "--run", dest="folder", type=arguments.new_folder, help="grid folder (default: one below runs/)"
+    )
+    parser.add_argument(
+        "--snakemake",
+        type=arguments.words,
+        default=[],
+        help='options of Snakemake: --snakemake="-n" shows the plan',
     )
     parser.set_defaults(run=_paper)
 
@@ -21,4 +28,4 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 def _paper(chosen: argparse.Namespace) -> int:
     from fap_lib.grids.snakemake import paper
 
-    return paper(chosen.grid, chosen.cores, shlex.split(chosen.snakemake), chosen.folder)
+    return paper(chosen.grid, chosen.cores, chosen.snakemake, chosen.folder)

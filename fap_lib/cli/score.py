@@ -1,27 +1,30 @@
 """`fap score`: scores and heat maps of one's own images."""
 
 import argparse
-from pathlib import Path
+
+from fap_lib.core import arguments
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `score` to the `fap` parser."""
     parser = commands.add_parser("score", help="scores and heat maps for a folder of your images")
-    parser.add_argument("images", type=Path, metavar="FOLDER")
+    parser.add_argument("images", type=arguments.folder, metavar="FOLDER")
     parser.add_argument(
         "--prompts",
         default="paper",
         help="paper or released, which ship with the profile mini, or a checkpoint",
     )
-    parser.add_argument("--profile", default="mini")
+    parser.add_argument("--profile", type=arguments.profile, default="mini")
     parser.add_argument(
-        "--normal", type=Path, metavar="FOLDER", help="normal images, to choose a threshold by"
+        "--normal", type=arguments.folder, metavar="FOLDER", help="normal images, to choose a threshold by"
     )
     parser.add_argument(
-        "--alpha", type=float, default=0.05, help="share of normal images that may be flagged"
+        "--alpha", type=arguments.share, default=0.05, help="share of normal images that may be flagged"
     )
-    parser.add_argument("--run", dest="folder", type=Path, help="run folder (default: one below runs/)")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--run", dest="folder", type=arguments.new_folder, help="run folder (default: one below runs/)"
+    )
+    arguments.add_device(parser)
     parser.set_defaults(run=_score)
 
 

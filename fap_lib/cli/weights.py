@@ -1,15 +1,22 @@
 """`fap weights`: a CLIP's weights as a safetensors file."""
 
 import argparse
-from pathlib import Path
+
+from fap_lib.core import arguments
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `weights` to the `fap` parser."""
     parser = commands.add_parser("weights", help="write a CLIP's weights as a safetensors file")
-    parser.add_argument("backbone", help="an open_clip architecture, such as ViT-L-14-336-quickgelu")
-    parser.add_argument("--from", dest="source", help="a weights file (default: OpenAI's weights)")
-    parser.add_argument("--to", type=Path, help="target (default: BACKBONE.safetensors in models/)")
+    parser.add_argument(
+        "backbone", type=arguments.name, help="an open_clip architecture, such as ViT-L-14-336-quickgelu"
+    )
+    parser.add_argument(
+        "--from", dest="source", type=arguments.file, help="a weights file (default: OpenAI's weights)"
+    )
+    parser.add_argument(
+        "--to", type=arguments.new_file, help="target (default: BACKBONE.safetensors in models/)"
+    )
     parser.set_defaults(run=_weights)
 
 
@@ -17,7 +24,7 @@ def _weights(chosen: argparse.Namespace) -> None:
     from fap_lib.clip.backbone import load_backbone, save_weights
     from fap_lib.core import paths
 
-    target = chosen.to or paths.models() / f"{chosen.backbone}.safetensors"
+    target = chosen.to or arguments.new_file(paths.models() / f"{chosen.backbone}.safetensors")
     backbone = load_backbone(chosen.backbone, chosen.source)
     save_weights(backbone, target)
     print(f"{target}\nweights SHA-256 {backbone.weights_sha256}")

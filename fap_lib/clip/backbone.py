@@ -126,6 +126,10 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         KitError: unknown name; weights that cannot be had, do not fit, or want to execute code.
     """
     if name == TINY:
+        if weights is not None:
+            raise KitError(
+                f"the backbone {TINY} draws its weights from a seed and reads none from {weights}."
+            )
         clip = _seeded(lambda: open_clip.CLIP(**_TINY_CONFIG))
         backbone = Backbone(name, clip, _tokenizer(), False, Conventions(quick_gelu=True))
     elif name in (mini.MINI, mini.SILENT):

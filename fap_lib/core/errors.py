@@ -2,6 +2,10 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+SHOWN = 200
+"""Characters of a foreign value in a message; a file may hold a value of any length."""
 
 
 class KitError(Exception):
@@ -14,4 +18,10 @@ class KitError(Exception):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name most like `name`, for a message about a mistyped one."""
-    return difflib.get_close_matches(name, list(known), n=1, cutoff=0)[0]
+    return difflib.get_close_matches(name[:SHOWN], list(known), n=1, cutoff=0)[0]
+
+
+def shown(value: Any) -> str:
+    """A foreign value for a message: as Python writes it, on one line, at most `SHOWN` characters."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 4]} ..."

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from fap_lib.core import arguments
+
 PACKAGE = Path(__file__).resolve().parent.parent
 REPOSITORY = PACKAGE.parent
 """The checkout; of an installed wheel, the folder of all packages."""
@@ -30,7 +32,7 @@ PROMPTS = "prompts.safetensors"
 def home() -> Path:
     """Folder for what the kit makes: `$FAP_HOME`, or the checkout, or `faprompt` in the user's home."""
     own = Path("~/faprompt") if INSTALLED else REPOSITORY
-    return Path(os.environ.get("FAP_HOME", own)).expanduser().resolve()
+    return arguments.place(os.environ.get("FAP_HOME") or own)
 
 
 def data() -> Path:
@@ -50,13 +52,14 @@ def runs() -> Path:
 
 def dataset(name: str) -> Path:
     """A prepared dataset: a bare name lies below `data()`, anything else is a path."""
-    path = Path(name).expanduser()
-    return data() / name if len(path.parts) == 1 and not path.is_absolute() else path
+    if "/" not in name and not name.startswith("~"):
+        return data() / arguments.name(name, "dataset")
+    return arguments.place(name)
 
 
 def run(name: str) -> Path:
     """A place of a run: relative paths start at `home()`, not at the working directory."""
-    return home() / Path(name).expanduser()
+    return arguments.place(name, home())
 
 
 def grid(name: str) -> Path:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from fap_lib.core import arguments
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import read_json, write_json
 
@@ -63,7 +64,7 @@ def read_manifest(root: Path) -> Manifest:
     Raises:
         KitError: a file is missing or malformed; the message names the entry.
     """
-    root = Path(root).expanduser().resolve()
+    root = arguments.place(root)
     path = root / "meta.json"
     if not path.is_file():
         raise KitError(

@@ -6,6 +6,7 @@ and names the job's record; so whatever is killed, what was finished stays, and 
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from fap_lib.core import paths
-from fap_lib.core.errors import KitError
+from fap_lib.core import arguments, paths
+from fap_lib.core.errors import KitError, nearest, shown
 from fap_lib.core.files import locked, write_json, write_text
 from fap_lib.grids import grid as grids
 from fap_lib.grids.grid import RESULTS, Grid, Job
@@ -44,8 +45,9 @@ def paper(path: Path, cores: int, options: list[str], folder: Path | None = None
     """
     grid = grids.load(path)
     grids.check_prepared(grid)
-    folder = (folder or paths.runs() / f"grid-{path.stem}").expanduser().resolve()
+    folder = arguments.new_folder(folder or paths.runs() / f"grid-{path.stem}")
     engine = snakemake()
+    check_options(engine, options)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with locked(folder / _LOCK, wait=False) as lock:
@@ -75,6 +77,25 @@ def snakemake() -> str:
     if not found:
         raise KitError("Snakemake is not installed; `make workflow` installs it beside the kit.")
     return found
+
+
+def check_options(engine: str, options: list[str]) -> None:
+    """Refuse options that Snakemake does not know, before its own usage fills the screen.
+
+    Raises:
+        KitError: an unknown option; the message has the nearest.
+    """
+    wanted = [option.partition("=")[0] for option in options if re.match("--?[A-Za-z]", option)]
+    if not wanted:
+        return
+    usage = subprocess.run([engine, "--help"], capture_output=True, text=True).stdout
+    known = set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", usage))
+    for option in wanted:
+        short = option[:2] in known and not option.startswith("--")  # -j4, -np
+        if not short and not any(name.startswith(option) for name in known):
+            raise KitError(
+                f"Snakemake has no option {shown(option)}; the nearest is {nearest(option, sorted(known))}."
+            )
 
 
 def write_plan(grid: Grid, jobs: list[Job], folder: Path, devices: list[str]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from fap_lib.clip import mini
-from fap_lib.core import paths
+from fap_lib.core import arguments, paths
 from fap_lib.core.config import load_profile
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import atomic
@@ -49,11 +49,9 @@ def score_folder(
     Raises:
         KitError: no such folder or prompts, an image that cannot be read, too few normal images.
     """
-    sources = [source.expanduser().resolve() for source in (images, normal) if source is not None]
-    folder = (run or paths.runs() / f"score-{sources[0].name}").expanduser().resolve()
+    sources = [arguments.folder(source) for source in (images, normal) if source is not None]
+    folder = arguments.new_folder(run or paths.runs() / f"score-{sources[0].name}")
     for source in sources:
-        if not source.is_dir():
-            raise KitError(f"there is no folder {source}; give the folder that holds your images.")
         if folder.is_relative_to(source):
             raise KitError(f"the results would go into {source} itself; choose another folder with --run.")
         check_images(source)  # no images: said at once, and not by a notebook
@@ -77,7 +75,7 @@ def find_prompts(prompts: str, profile: str) -> str:
         KitError: neither.
     """
     backbone = load_profile(profile).features.backbone
-    path = Path(prompts).expanduser().resolve()
+    path = arguments.place(prompts)
     if prompts in SHIPPED and backbone == mini.MINI:
         return prompts
     if path.is_file():

@@ -7,7 +7,7 @@ dataset's name alone stays fast.
 import argparse
 from pathlib import Path
 
-from fap_lib.core import paths
+from fap_lib.core import arguments, paths
 from fap_lib.core.errors import KitError
 from fap_lib.data.manifest import Manifest
 
@@ -44,14 +44,29 @@ def locate(name: str, data: Path) -> Path:
     """
     from data_prep.prepare import prepare
 
-    data = data.expanduser().resolve()
-    if is_generated(name):
+    if is_generated(arguments.name(name)):
         return draw(name).root
-    if not data.is_dir():
-        raise KitError(f"there is no folder {data}; give the folder that holds the datasets.")
+    data = arguments.folder(data)
     if (data / name / "meta.json").is_file():
         return data / name
     return prepare(name, data).root
+
+
+def check_job(train: str, tests: list[str], data: Path) -> None:
+    """Refuse to train and test on datasets that cannot be had or tell nothing; this takes no time.
+
+    Raises:
+        KitError: no test dataset, one that the prompts were learned on, or an unknown name.
+    """
+    from data_prep.registry import find
+
+    if not tests:
+        raise KitError("no test dataset was named; name one or more, separated by commas.")
+    for name in (train, *tests):
+        if not is_generated(arguments.name(name)) and not (data / name / "meta.json").is_file():
+            find(name)
+    if train in tests:
+        raise KitError(f"{train} is among the datasets its own prompts are tested on; take it out.")
 
 
 def check_images(folder: Path) -> None:

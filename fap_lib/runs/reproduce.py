@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fap_lib.core import paths
+from fap_lib.core import arguments, paths
 from fap_lib.core.config import load_profile
-from fap_lib.core.errors import KitError
 from fap_lib.core.files import write_text
 from fap_lib.runs.notebook import EVALUATE, FEATURES, TRAIN, run_notebook
-from fap_lib.runs.preparation import locate
+from fap_lib.runs.preparation import check_job, locate
 from fap_lib.runs.report import write_report
 from fap_lib.runs.results import table
 
@@ -48,11 +47,10 @@ def reproduce(
         KitError: a dataset cannot be found or prepared, a setting is wrong, or a step refused its input.
     """
     chosen = load_profile(profile, settings)  # a mistake in the settings ends here, before any work
-    if not tests:
-        raise KitError("no test dataset was named; name one or more, separated by commas.")
+    check_job(train, tests, data)
     roots = {name: locate(name, data) for name in dict.fromkeys([train, *tests])}
     name = f"{train}-to-{'-'.join(tests)}-{profile}-{chosen.model.mode}-seed{chosen.training.seed}"
-    folder = (run or paths.runs() / name).expanduser().resolve()
+    folder = arguments.new_folder(run or paths.runs() / name)
 
     common = {"profile": profile, "settings": settings, "device": device}
     for dataset, root in roots.items():
