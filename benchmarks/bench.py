@@ -15,12 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import flat, gpu, precision, report
 from benchmarks.measure import TRACE_ENVIRONMENT, feasible, machine, measure, trace
 from benchmarks.rows import Subject, cases, story
+from fap_lib.core.config import Precision
 from fap_lib.core.files import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -64,7 +66,7 @@ def announce(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def traces(profile: str, precisions: list[str]) -> list[dict[str, float]]:
+def traces(profile: str, precisions: Sequence[Precision]) -> list[dict[str, float]]:
     """Peak memory and counted work of every way, from a process of its own that gives memory back at once."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.measure import TRACE_ENVIRONMENT, peak
-from fap_lib.clip.backbone import TINY, load_backbone
+from fap_lib.clip.backbone import TINY, Backbone, load_backbone
 from fap_lib.core.config import FeatureSettings, ModelSettings, ScoreSettings, TrainSettings
 from fap_lib.data.features import FeatureCache
 from fap_lib.data.manifest import Manifest, Record
@@ -70,10 +70,11 @@ def write(folder: Path, count: int, size: int = SIZE, width: int = 64) -> float:
     return total / 1e6
 
 
-def opened(folder: Path, count: int, size: int = SIZE) -> FeatureCache:
+def opened(folder: Path, count: int, backbone: Backbone, settings: FeatureSettings) -> FeatureCache:
     """What `write` wrote, as a dataset of one category."""
     records = [Record(f"{i}.png", f"{i}.png" if i % 2 else None, "all", "good", i % 2) for i in range(count)]
-    return FeatureCache(folder, Manifest(folder, "random", "nonzero", {"test": records}), "test", size)
+    manifest = Manifest(folder, "random", "nonzero", {"test": records})
+    return FeatureCache(folder, manifest, "test", backbone, settings)
 
 
 def _peak_of(job: str, folder: Path, count: int) -> float:
@@ -86,12 +87,13 @@ def _peak_of(job: str, folder: Path, count: int) -> float:
 def run(job: str, folder: Path, count: int) -> float:
     """Do the job; returns this process's peak memory in MB."""
     torch.manual_seed(0)
-    cache = opened(folder / str(count), count)
     backbone = load_backbone(TINY)
+    cache = opened(
+        folder / str(count), count, backbone, FeatureSettings(backbone=TINY, image_size=SIZE, vv_blocks=2)
+    )
     model = FAPrompt(backbone.text_tower, ModelSettings(deep_layers=2), backbone.patch_width)
     if job.startswith("training"):
-        settings = FeatureSettings(backbone=TINY, image_size=SIZE, vv_blocks=2)
-        train(model, backbone, cache, settings, TrainSettings(epochs=1), folder / f"run-{count}")
+        train(model, cache, TrainSettings(epochs=1), folder / f"run-{count}")
     else:
         scored = score(model, cache, ScoreSettings(), folder / f"patches-{count}.npy")
         evaluate(scored, ScoreSettings())

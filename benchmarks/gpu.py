@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,15 +117,19 @@ def encoded(scale: Scale, backbone: Backbone, device: str) -> dict[str, Any]:
     """Images/s from decoded images on the host, for each batch size and each way to run the tower."""
     tower = backbone.image_tower(scale.image_size, scale.vv_blocks)
     found: dict[str, Any] = {}
+
+    def whole(images: np.ndarray) -> Tensor:
+        return tower(backbone.normalise(images)).tokens
+
     for batch in scale.batches:
         images = pictures(batch, scale.image_size)
-        spent = seconds(lambda images=images: tower(backbone.normalise(images)), device)
+        spent = seconds(partial(whole, images), device)
         found[f"encoding, eager, batch {batch}, images/s"] = batch / spent
-    expected = tower(backbone.normalise(images)).tokens.float().cpu()
+    expected = whole(images).float().cpu()
     for name, encode in variants(backbone, tower, device):
         try:
             difference = relative(encode(images).float().cpu(), expected)
-            spent = seconds(lambda encode=encode: encode(images), device)
+            spent = seconds(partial(encode, images), device)
         except Exception as error:  # a variant may not be there (no compiler, no GPU); the table says so
             found[f"encoding, {name}, batch {batch}, images/s"] = f"failed: {type(error).__name__}"
             continue
@@ -140,7 +145,7 @@ def variants(
     """Other ways to run the tower: the dense features of decoded images."""
     for name, mode in (("torch.compile", "default"), ("CUDA graphs", "reduce-overhead")):
         compiled = torch.compile(lambda pixels: tower(pixels).tokens, mode=mode)
-        yield name, lambda images, run=compiled: run(backbone.normalise(images))
+        yield name, partial(_normalised, backbone, compiled)
 
     gpu = device == "cuda"
     streams = [torch.cuda.stream(torch.cuda.Stream()) if gpu else nullcontext() for _ in range(2)]
@@ -159,6 +164,10 @@ def variants(
     yield "pinned copies beside the work", overlapped
 
 
+def _normalised(backbone: Backbone, run: Callable[[Tensor], Tensor], images: np.ndarray) -> Tensor:
+    return run(backbone.normalise(images))
+
+
 def pictures(count: int, size: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
@@ -166,17 +175,17 @@ def pictures(count: int, size: int) -> np.ndarray:
 def trained(scale: Scale, backbone: Backbone, model: FAPrompt, device: str, folder: Path) -> dict[str, float]:
     """Training, scoring and metrics on a cache of random features of the true sizes."""
     flat.write(folder / "cached", scale.cached, scale.image_size, backbone.patch_width)
-    cache = flat.opened(folder / "cached", scale.cached, scale.image_size)
-    backbone.to(device)
-    model.to(device)
-    settings, scoring = TrainSettings(epochs=scale.epochs), ScoreSettings()
     features = FeatureSettings(
         backbone=scale.backbone, image_size=scale.image_size, vv_blocks=scale.vv_blocks
     )
+    cache = flat.opened(folder / "cached", scale.cached, backbone, features)
+    backbone.to(device)
+    model.to(device)
+    settings, scoring = TrainSettings(epochs=scale.epochs), ScoreSettings()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
-    train(model, backbone, cache, features, settings, folder / "run")
+    train(model, cache, settings, folder / "run")
     synchronise(device)
     training = time.perf_counter() - start
     peak = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else 0.0

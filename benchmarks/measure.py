@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -123,7 +123,7 @@ def relative(found: Any, expected: Any) -> float:
     found, expected = (
         np.ravel(torch.as_tensor(each).detach().double().numpy()) for each in (found, expected)
     )
-    return float(np.linalg.norm(found - expected) / max(np.linalg.norm(expected), 1e-9))
+    return float(np.linalg.norm(found - expected)) / max(float(np.linalg.norm(expected)), 1e-9)
 
 
 def matmul_rate(precision: str, device: str = "cpu", side: int = 2048) -> float:
@@ -138,7 +138,7 @@ def matmul_rate(precision: str, device: str = "cpu", side: int = 2048) -> float:
     return 2 * side**3 / (time.perf_counter() - start)
 
 
-def matmul_rates() -> dict[str, float]:
+def matmul_rates() -> dict[Precision, float]:
     """GFLOP/s of a square matrix product in each precision."""
     # A processor without units for a precision may be a hundred times slower: a small product says it sooner.
     quick = {name: matmul_rate(name, side=512) / 1e9 for name in PRECISIONS}
@@ -146,7 +146,7 @@ def matmul_rates() -> dict[str, float]:
     return quick | {name: max(matmul_rate(name) for _ in range(3)) / 1e9 for name in fast}
 
 
-def feasible(gflops: dict[str, float]) -> list[Precision]:
+def feasible(gflops: Mapping[Precision, float]) -> list[Precision]:
     """The precisions worth timing: those not more than four times slower than float32."""
     return [name for name in PRECISIONS if 4 * gflops[name] >= gflops["float32"]]
 

@@ -8,11 +8,13 @@ the same values. `attend` and `context` leave the official order for the story's
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock
 from scipy.ndimage import gaussian_filter
 from skimage import measure
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
@@ -32,13 +34,15 @@ FPR_LIMIT = 0.3
 Attend = Callable[..., Tensor]
 
 
-def project(block, x: Tensor) -> Tensor:
+def project(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
     """Queries, keys and values of (B, L, width) in one projection: (3, B, heads, L, width / heads)."""
     qkv = F.linear(x, block.attn.in_proj_weight, block.attn.in_proj_bias)
     return qkv.unflatten(-1, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
 
 
-def explicit(block, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+def explicit(
+    block: ResidualAttentionBlock, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> Tensor:
     """Attention with the matrix of weights written out."""
     weights = (q @ k.transpose(-2, -1)) * q.shape[-1] ** -0.5
     if mask is not None:
@@ -46,7 +50,9 @@ def explicit(block, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None)
     return block.attn.out_proj((weights.softmax(-1) @ v).transpose(1, 2).flatten(2))
 
 
-def fused(block, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+def fused(
+    block: ResidualAttentionBlock, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> Tensor:
     """The same by torch's fused kernel, which never holds the matrix of weights."""
     heads = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return block.attn.out_proj(heads.transpose(1, 2).flatten(2))
@@ -120,6 +126,17 @@ def pair(normal: Tensor, abnormal: Tensor) -> Tensor:
     return F.normalize(torch.cat([normal, abnormal.mean(0, keepdim=True)]), dim=-1)
 
 
+class Forward(NamedTuple):
+    """maps: static and adapted, (B, C, size, size) each. logits: (B, C). score: (B,). abnormal: (K, D) static
+    text features. priors: (B, width)."""
+
+    maps: list[Tensor]
+    logits: Tensor
+    score: Tensor
+    abnormal: Tensor
+    priors: Tensor
+
+
 def predict(
     clip: open_clip.CLIP,
     model: FAPrompt,
@@ -128,8 +145,9 @@ def predict(
     size: int,
     attend: Attend = explicit,
     context: int | None = CONTEXT,
-):
+) -> Forward:
     """Forward pass of a batch; the adapted prompts image by image, as in training and at test."""
+    assert model.prior_network is not None
     tau = model.settings.temperature
     image, patches = F.normalize(image, dim=-1), F.normalize(tokens[:, 1:], dim=-1)
     normal, abnormal = text_features(clip, model, 0.0, attend, context)
@@ -148,7 +166,7 @@ def predict(
     maps = [upsample(value, size) for value in (static, adapted)]
     largest = (2 * static[..., 1].amax(1) + adapted[..., 1].amax(1)) / 3
     score = 0.5 * (logits.softmax(-1)[:, 1] + largest)
-    return maps, logits, score, abnormal, torch.stack(priors)
+    return Forward(maps, logits, score, abnormal, torch.stack(priors))
 
 
 def upsample(probability: Tensor, size: int) -> Tensor:

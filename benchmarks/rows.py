@@ -148,7 +148,7 @@ def attention(subject: Subject) -> Case:
     def fused(qkv: Tensor) -> Values:
         return [F.scaled_dot_product_attention(*qkv).float()]
 
-    def written(qkv: Tensor) -> Values:
+    def written(qkv: Tensor) -> list[Tensor]:
         q, k, v = qkv
         return [((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(-1).matmul(v).float()]
 
@@ -193,9 +193,7 @@ def adapted_text(subject: Subject) -> Case:
 
     @torch.no_grad()
     def kit() -> Values:
-        suffix = model.prompts.abnormal_suffix(prior)
-        found = model.text_tower.suffix(static.prefix, suffix.flatten(0, 1))
-        return [found.unflatten(0, suffix.shape[:2])]
+        return [model.adapted_text(static.prefix, prior)]
 
     ways = {"official order": Way(official), "kit": Way(kit, 1e-5, target=10)}
     return Case(f"adapted text features, {_count(count, 'image')}", ways)
@@ -299,7 +297,7 @@ def training_step(subject: Subject) -> Case:
         return backward(terms["total"])
 
     def from_cache() -> Values:
-        terms = training._step(subject.model, optimiser, cached, label, index, settings)
+        terms = training.step(subject.model, optimiser, cached, index, settings)
         norms = [float(p.grad.norm()) for p in subject.model.parameters() if p.grad is not None]
         return [terms["total"], np.array(norms)]
 
@@ -325,7 +323,7 @@ def one_epoch(subject: Subject) -> Case:
 
     def kit() -> Values:
         folder = subject.folder / "epoch"
-        training.train(subject.model, subject.backbone, cached, subject.features, settings, folder)
+        training.train(subject.model, cached, settings, folder)
         subject.model.load_state_dict(start)
         lines = (folder / training.LOG).read_text().splitlines()
         return [np.array([json.loads(line)["total"] for line in lines])]
@@ -352,7 +350,8 @@ def cache(subject: Subject) -> Iterator[Case]:
 
     def write_kit() -> Values:
         rows.mkdir(exist_ok=True)
-        store = Store(rows, count, *arrays["patches"].shape[1:], subject.size)
+        patches, width = arrays["patches"].shape[1:]
+        store = Store(rows, count, patches, width, subject.size)
         store.allocate()
         with store.writing() as writer:
             for index in range(count):
@@ -368,7 +367,7 @@ def cache(subject: Subject) -> Iterator[Case]:
         return []
 
     def read_kit() -> Values:
-        opened = FeatureCache(rows, repeated, "test", subject.size)
+        opened = FeatureCache(rows, repeated, "test", subject.backbone, subject.features)
         parts = [opened.features(np.arange(i, min(i + BATCH, count))) for i in range(0, count, BATCH)]
         return [torch.cat(each) for each in zip(*parts, strict=True)]
 
@@ -380,12 +379,12 @@ def cache(subject: Subject) -> Iterator[Case]:
 
     megabytes = sum(array.nbytes for array in arrays.values()) / 1e6
     title = f"{_count(count, 'image')}, {megabytes:.0f} MB"
-    writes = {
+    writes: dict[str, Callable[[], Values]] = {
         "a file an image": write_loose,
         "kit, with fsync": write_kit,
         "for comparison, bare bytes with fsync": write_bare,
     }
-    reads = {
+    reads: dict[str, Callable[[], Values]] = {
         "a file an image": partial(plain.load_features, loose, count),
         "kit": read_kit,
         "for comparison, bare bytes": read_bare,
@@ -415,7 +414,9 @@ def metrics(subject: Subject) -> Iterator[Case]:
     def kit(count: int, *names: str) -> Values:
         batch = subject.profile.scoring.batch_size
         parts = [torch.from_numpy(each[:count]).split(batch) for each in (maps, masks)]
-        found = {m.name: m.value for m in pixel_metrics(lambda: zip(*parts, strict=True))}
+        found = {
+            m.name: m.value for m in pixel_metrics(lambda: zip(*parts, strict=True)) if m.value is not None
+        }
         return [found[name] for name in names]
 
     few, many = subject.sizes.aupro_maps, subject.sizes.maps
@@ -424,13 +425,14 @@ def metrics(subject: Subject) -> Iterator[Case]:
         ("aupro_exact", plain.aupro_exact, many, Way(partial(kit, many, "aupro_exact"), 1e-5)),
         ("pixel AUROC and AP", plain.ranking, many, Way(partial(kit, many, "auroc", "ap"), 1e-5, target=5)),
     ):
-
-        def run(official=official, count=count) -> Values:
-            found = official(masks[:count], maps[:count])
-            return found if isinstance(found, tuple) else [found]
-
         first = "scikit-learn" if official is plain.ranking else "official order"
+        run = partial(_listed, official, masks[:count], maps[:count])
         yield Case(f"{name}, {count} maps of {subject.size} px", {first: Way(run), "kit, all five": way})
+
+
+def _listed(official: Callable[..., float | Values], masks: np.ndarray, maps: np.ndarray) -> Values:
+    found = official(masks, maps)
+    return [found] if isinstance(found, float) else found
 
 
 def smoothing(subject: Subject) -> Case:

@@ -148,7 +148,7 @@ def run(
         folder = Path(name)
         out = folder / "maps.npy"
         if method in LEARNED:
-            model = learn(method, training, backbone, profile, seed, folder)
+            model = learn(method, training, backbone, seed, folder)
             scores = score(model, test, profile.scoring, out)
         else:
             predict = predictor(method, training, test, backbone, profile, seed)
@@ -170,15 +170,13 @@ def predictor(
     return {"centre": baselines.centre, "edges": baselines.edges}[method](test)
 
 
-def learn(
-    method: str, training: FeatureCache, backbone: Backbone, profile: Profile, seed: int, folder: Path
-) -> FAPrompt:
+def learn(method: str, training: FeatureCache, backbone: Backbone, seed: int, folder: Path) -> FAPrompt:
     """Prompts learned on a cached dataset."""
     changed = load_profile("mini", LEARNED[method])
     torch.manual_seed(seed)
     model = FAPrompt(backbone.text_tower, changed.model, backbone.patch_width)
     how = changed.training.model_copy(update={"seed": seed})
-    train(model, backbone, training, profile.features, how, folder)
+    train(model, training, how, folder)
     return model
 
 

@@ -55,11 +55,11 @@ class CompoundPrompts(nn.Module):
 
     def prefix(self) -> Tensor:
         """What all prompts share: [start] V1 .. VE, (1 + E, width)."""
-        return torch.cat([self.start, self.normal])
+        return torch.cat([self.start, self.normal])  # (1 + E, width)
 
     def normal_suffix(self) -> Tensor:
-        """object . [end], (1, 3, width)."""
-        return self.normal_end[None]
+        """object . [end], (1, L, width)."""
+        return self.normal_end[None]  # (1, L, width)
 
     def abnormal_suffix(self, prior: Tensor | None = None) -> Tensor:
         """A1 .. AE' damaged object . [end] of each abnormality prompt.
@@ -70,8 +70,14 @@ class CompoundPrompts(nn.Module):
         Returns:
             (K, L, width), or (B, K, L, width) with priors.
         """
-        tokens = self.abnormal if prior is None else self.abnormal + prior[:, None, None]
-        end = self.abnormal_end.expand(*tokens.shape[:-2], -1, -1)
+        tokens: Tensor = self.abnormal  # (K, E', width)
+        if prior is not None:
+            tokens = tokens + prior[:, None, None]  # (B, K, E', width)
+        return self.ended(tokens)
+
+    def ended(self, tokens: Tensor) -> Tensor:
+        """damaged object . [end] behind any abnormal tokens (..., E', width): (..., L, width)."""
+        end = self.abnormal_end.expand(*tokens.shape[:-2], -1, -1)  # (..., L - E', width)
         return torch.cat([tokens, end], dim=-2)
 
 
@@ -81,7 +87,7 @@ def prototype(features: Tensor) -> Tensor:
     The mean is taken before normalisation, so prompts with long features weigh more
     (ledger: prototype-mean). Source: `train.py:93-96`.
     """
-    return F.normalize(features.mean(dim=-2), dim=-1)
+    return F.normalize(features.mean(dim=-2), dim=-1)  # (..., D)
 
 
 def orthogonality_loss(features: Tensor) -> Tensor:
@@ -89,5 +95,5 @@ def orthogonality_loss(features: Tensor) -> Tensor:
 
     Range 0 (all orthogonal) to K(K-1)/2 (all parallel). Source: `train.py:85-91`.
     """
-    unit = F.normalize(features, dim=-1)
+    unit = F.normalize(features, dim=-1)  # (K, D)
     return (unit @ unit.T).abs().triu(diagonal=1).sum()

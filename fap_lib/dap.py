@@ -6,14 +6,21 @@ added to the abnormal tokens, so that the prompts fit this image.
 Letters: B images, N patches, M chosen patches, D feature width.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from fap_lib.core.config import PatchSelection
+from fap_lib.core.errors import KitError
 
 
 def select_patches(
-    patches: Tensor, abnormal: Tensor, count: int, selection: PatchSelection
+    patches: Tensor,
+    abnormal: Tensor,
+    count: int,
+    selection: PatchSelection,
+    seeds: Sequence[int] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose M patches of each image.
 
@@ -21,23 +28,31 @@ def select_patches(
         patches: (B, N, D) unit patch features.
         abnormal: (B, N) static abnormal probabilities in [0, 1].
         count: M, at most N.
+        seeds: one an image, from which `random` draws (`FeatureCache.seeds`); the others need none.
 
     Returns:
         (B, M, D) features and (B, M) their raster indices.
 
+    Raises:
+        KitError: `random` without seeds.
+
     Source: `train.py:103-109`, `test.py:112-118`.
     """
     if selection == "first":
-        index = torch.arange(count, device=patches.device).expand(len(patches), -1)
+        index = torch.arange(count).expand(len(patches), -1)  # (B, M)
+    elif selection == "random":
+        index = _drawn(seeds, patches.shape[1])[:, :count]  # (B, M)
     else:
-        key = abnormal if selection == "most_abnormal" else _noise(patches)
-        index = key.topk(count, dim=1).indices
+        index = abnormal.topk(count, dim=1).indices  # (B, M)
+    index = index.to(patches.device)
     return patches.gather(1, index[..., None].expand(-1, -1, patches.shape[-1])), index
 
 
-def _noise(patches: Tensor) -> Tensor:
-    """Pseudo-random numbers (B, N) that depend on the image alone, not on the batch or on any state."""
-    return (patches.float().sum(-1) * 43758.5453).sin().mul(12345.678).frac().abs()
+def _drawn(seeds: Sequence[int] | None, count: int) -> Tensor:
+    """A random order (B, N) of each image's patches: the same on every machine and in every batch."""
+    if seeds is None:
+        raise KitError("selection = random draws an image's patches from its seed; pass `seeds`.")
+    return torch.stack([torch.randperm(count, generator=torch.Generator().manual_seed(s)) for s in seeds])
 
 
 class PriorNetwork(nn.Module):
@@ -54,7 +69,8 @@ class PriorNetwork(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """(B, M, D) patch features to priors (B, token width)."""
-        return self.linear2(self.linear1(patches.flatten(1)).relu())
+        hidden = self.linear1(patches.flatten(1)).relu()  # (B, M * D) to (B, M * D / 16)
+        return self.linear2(hidden)
 
 
 def prior_loss(prior: Tensor, label: Tensor) -> Tensor:
@@ -66,4 +82,5 @@ def prior_loss(prior: Tensor, label: Tensor) -> Tensor:
     Args:
         prior: (B, width). label: (B,) 0 normal, 1 anomalous.
     """
-    return (prior.square().mean(dim=-1) * (label == 0)).sum()
+    size = prior.square().mean(dim=-1)  # (B,)
+    return (size * (label == 0)).sum()

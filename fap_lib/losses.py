@@ -25,8 +25,8 @@ def dice_loss(p: Tensor, mask: Tensor) -> Tensor:
 
     Source: `loss.py`, `BinaryDiceLoss`.
     """
-    p, mask = p.flatten(1), mask.flatten(1)
-    overlap = (p * mask).sum(1)
+    p, mask = p.flatten(1), mask.flatten(1)  # (B, H * W)
+    overlap = (p * mask).sum(1)  # (B,)
     return (1 - (2 * overlap + 1) / (p.sum(1) + mask.sum(1) + 1)).mean()
 
 
@@ -47,5 +47,5 @@ def image_focal_loss(score: Tensor, label: Tensor) -> Tensor:
     As released, the score is taken for a logit and passes a sigmoid, which leaves a floor of 0.173
     for normal and 0.023 for anomalous images (ledger: image-focal-logit). Source: `loss.py:88-107`.
     """
-    entropy = F.binary_cross_entropy_with_logits(score, label.to(score.dtype), reduction="none")
+    entropy = F.binary_cross_entropy_with_logits(score, label.to(score.dtype), reduction="none")  # (B,)
     return ((1 - torch.exp(-entropy)).square() * entropy).mean()

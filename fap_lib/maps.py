@@ -5,6 +5,7 @@ patches of an image become 518 x 518 smoothed pixels in two products, for a whol
 """
 
 from functools import lru_cache
+from math import isqrt
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor
 @lru_cache(maxsize=8)
 def resize_matrix(grid: int, size: int) -> Tensor:
     """(size, grid) matrix of the bilinear resize that `F.interpolate` makes (`align_corners=False`)."""
-    identity = torch.eye(grid, dtype=torch.float64)[None]
-    return F.interpolate(identity, size, mode="linear")[0].T.contiguous()
+    identity = torch.eye(grid, dtype=torch.float64)[None]  # (1, grid, grid)
+    columns = F.interpolate(identity, size, mode="linear")[0]  # (grid, size)
+    return columns.T.contiguous()
 
 
 @lru_cache(maxsize=8)
@@ -41,12 +43,13 @@ def pixel_maps(patch_values: Tensor, size: int, sigma: float = 0.0) -> Tensor:
 
     Source: `AnomalyCLIP.get_similarity_map`; `test.py:152` (SciPy's `gaussian_filter`, image by image).
     """
-    grid = round(patch_values.shape[-1] ** 0.5)
-    matrix = _map_matrix(grid, size, sigma, patch_values.device, patch_values.dtype)
-    return matrix @ patch_values.unflatten(-1, (grid, grid)) @ matrix.T
+    grid = isqrt(patch_values.shape[-1])
+    matrix = _map_matrix(grid, size, sigma, patch_values.device, patch_values.dtype)  # (size, grid)
+    patches = patch_values.unflatten(-1, (grid, grid))  # (..., grid, grid)
+    return matrix @ patches @ matrix.T
 
 
 def smooth(maps: Tensor, sigma: float) -> Tensor:
     """Gaussian smoothing of square maps (..., H, H), equal to SciPy's on each."""
-    matrix = smoothing_matrix(maps.shape[-1], sigma).to(maps)
+    matrix = smoothing_matrix(maps.shape[-1], sigma).to(maps)  # (H, H)
     return matrix @ maps @ matrix.T

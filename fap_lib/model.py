@@ -4,6 +4,7 @@ Letters: B images, N patches on a g x g grid, D feature width, K prompts, C = 2 
 (normal, abnormal).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -47,7 +48,7 @@ class Prediction(NamedTuple):
     @property
     def image_probability(self) -> Tensor:
         """(B,) abnormal probability of the global feature."""
-        return self.image_logits.softmax(-1)[:, 1]
+        return self.image_logits.softmax(-1)[:, 1]  # (B, C) to (B,)
 
     @property
     def score(self) -> Tensor:
@@ -55,18 +56,18 @@ class Prediction(NamedTuple):
 
         The maximum is taken over patches, before any resizing or smoothing. Source: `test.py:147-148`.
         """
-        largest = (2 * self.static[..., 1].amax(1) + self.adapted[..., 1].amax(1)) / 3
+        largest = (2 * self.static[..., 1].amax(1) + self.adapted[..., 1].amax(1)) / 3  # (B,)
         return 0.5 * (self.image_probability + largest)
 
     @property
     def patch_map(self) -> Tensor:
         """(B, N) mean abnormal probability of both maps; resized and smoothed, the anomaly map."""
-        return (self.static[..., 1] + self.adapted[..., 1]) / 2
+        return (self.static[..., 1] + self.adapted[..., 1]) / 2  # (B, N)
 
 
 def class_logits(features: Tensor, text: Tensor, temperature: float) -> Tensor:
     """(B, N, C) cosines over the temperature, of unit features (B, N, D) and unit texts (B, C, D)."""
-    return features @ text.transpose(1, 2) / temperature
+    return features @ text.transpose(1, 2) / temperature  # (B, N, D) @ (B, D, C)
 
 
 class FAPrompt(nn.Module):
@@ -111,47 +112,64 @@ class FAPrompt(nn.Module):
         """The frozen tower the prompts are read by."""
         return self._towers[0]
 
-    def static_text(self) -> StaticText:
-        """Encode the prompts without a prior; constant until the next optimiser step."""
+    def static_text(self, abnormal: Tensor | None = None) -> StaticText:
+        """Encode the prompts without a prior; constant until the next optimiser step.
+
+        Args:
+            abnormal: (K, E', width) tokens to take in place of the learned abnormal ones.
+        """
         tower, prompts = self.text_tower, self.prompts
-        suffixes = [*prompts.normal_suffix(), *prompts.abnormal_suffix()]
-        prefix, features = tower.prompts(prompts.prefix(), prompts.deep, suffixes)
+        suffixes = prompts.abnormal_suffix() if abnormal is None else prompts.ended(abnormal)  # (K, L, width)
+        together = [*prompts.normal_suffix(), *suffixes]
+        prefix, features = tower.prompts(prompts.prefix(), prompts.deep, together)  # features: (1 + K, D)
         return StaticText(prefix, F.normalize(features[0], dim=-1), features[1:])
 
-    def forward(self, image: Tensor, patches: Tensor, static: StaticText | None = None) -> Prediction:
+    def adapted_text(self, prefix: Prefix, prior: Tensor) -> Tensor:
+        """Abnormality text features under priors (B, width), of all prompts of all images in one call.
+
+        Args:
+            prefix: `static_text().prefix` of the present parameters.
+
+        Returns:
+            (B, K, D), not normalised.
+        """
+        suffix = self.prompts.abnormal_suffix(prior)  # (B, K, L, width)
+        features = self.text_tower.suffix(prefix, suffix.flatten(0, 1))  # (B * K, D)
+        return features.unflatten(0, suffix.shape[:2])  # (B, K, D)
+
+    def forward(
+        self,
+        image: Tensor,
+        patches: Tensor,
+        static: StaticText | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> Prediction:
         """Predict a batch.
 
         Args:
             image: (B, D) unit global features. patches: (B, N, D) unit patch features.
             static: `static_text()` of the present parameters, to share it between batches.
+            seeds: B numbers (`FeatureCache.seeds`), for `selection: random` alone.
 
         Raises:
-            KitError: fewer patches than the prior needs.
+            KitError: fewer patches than the prior needs, or random patches without seeds.
         """
         static = static or self.static_text()
-        text = torch.stack([static.normal, prototype(static.abnormal)]).expand(len(image), -1, -1)
-        static_map = self._logits(patches, text, 0).softmax(-1)
+        text = torch.stack([static.normal, prototype(static.abnormal)])  # (C, D)
+        text = text.expand(len(image), -1, -1)  # (B, C, D)
+        static_map = self._logits(patches, text, 0).softmax(-1)  # (B, N, C)
 
-        prior = chosen = None
+        omega = chosen = None
         adapted_map = static_map
         if self.prior_network is not None:
-            count = self.settings.n_patches
-            if count > patches.shape[1]:
-                raise KitError(
-                    f"n_patches is {count}, but an image has {patches.shape[1]} patches; lower n_patches."
-                )
-            selection = self.settings.patch_selection
-            if selection == "global":
-                selected = image[:, None]
-            else:
-                selected, chosen = select_patches(patches, static_map[..., 1], count, selection)
-            prior = self.prior_network(selected)
-            text = torch.stack([text[:, 0], prototype(self._adapted(static.prefix, prior))], dim=1)
-            adapted_map = self._logits(patches, text, 0).softmax(-1)
+            selected, chosen = self._selected(image, patches, static_map[..., 1], seeds)  # (B, M, D), (B, M)
+            omega = self.prior_network(selected)  # the prior Omega_x, (B, width)
+            adapted = prototype(self.adapted_text(static.prefix, omega))  # (B, D)
+            text = torch.stack([text[:, 0], adapted], dim=1)  # (B, C, D)
+            adapted_map = self._logits(patches, text, 0).softmax(-1)  # (B, N, C)
 
-        return Prediction(
-            static_map, adapted_map, text, prior, chosen, self._logits(image[:, None], text, 1)[:, 0]
-        )
+        image_logits = self._logits(image[:, None], text, 1)[:, 0]  # (B, C)
+        return Prediction(static_map, adapted_map, text, omega, chosen, image_logits)
 
     def prompt_maps(self, patches: Tensor, static: StaticText, prior: Tensor | None = None) -> Tensor:
         """(B, K, N) abnormal probability of each single prompt against the normal prompt.
@@ -159,18 +177,27 @@ class FAPrompt(nn.Module):
         Args:
             prior: (B, width), as `Prediction` holds it, for the adapted prompts; None for the static ones.
         """
-        abnormal = static.abnormal if prior is None else self._adapted(static.prefix, prior)
+        abnormal = static.abnormal if prior is None else self.adapted_text(static.prefix, prior)  # (B, K, D)
         difference = F.normalize(abnormal, dim=-1) - static.normal
-        return (patches @ difference.mT / self.settings.temperature).sigmoid().mT
+        logits = patches @ difference.mT / self.settings.temperature  # (B, N, K)
+        return logits.sigmoid().mT
 
-    def _adapted(self, prefix: Prefix, prior: Tensor) -> Tensor:
-        """Abnormality text features of all prompts of all images in one call: (B, K, D)."""
-        suffix = self.prompts.abnormal_suffix(prior)
-        return self.text_tower.suffix(prefix, suffix.flatten(0, 1)).unflatten(0, suffix.shape[:2])
+    def _selected(
+        self, image: Tensor, patches: Tensor, abnormal: Tensor, seeds: Sequence[int] | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the prior sees: patches (B, M, D) and their indices (B, M), or the image feature (B, 1, D)."""
+        count, selection = self.settings.n_patches, self.settings.patch_selection
+        if selection == "global":
+            return image[:, None], None
+        if count > patches.shape[1]:
+            raise KitError(
+                f"n_patches is {count}, but an image has {patches.shape[1]} patches; lower n_patches."
+            )
+        return select_patches(patches, abnormal, count, selection, seeds)
 
     def _logits(self, features: Tensor, text: Tensor, level: int) -> Tensor:
         """Logits (B, N, C) of features (B, N, D) under texts (B, C, D); level 0: patches, 1: images."""
         logits = class_logits(features, text, self.settings.temperature)
         if self.bias is not None:
-            logits = logits + F.pad(self.bias[level : level + 1], (1, 0))
+            logits = logits + F.pad(self.bias[level : level + 1], (1, 0))  # (C,): 0 on the normal class
         return logits

@@ -38,11 +38,14 @@ STATE = "state.safetensors"
 class TrainingSet(Protocol):
     """What training needs of a dataset; `fap_lib.data.features.FeatureCache` has it.
 
-    name, digest: what the data are. labels: 0 normal, 1 anomalous, of each image.
+    name, digest: what the data are. labels: 0 normal, 1 anomalous, of each image. backbone, settings: what
+    made the features.
     """
 
     name: str
     digest: str
+    backbone: Backbone
+    settings: FeatureSettings
 
     @property
     def labels(self) -> list[int | None]: ...
@@ -54,6 +57,9 @@ class TrainingSet(Protocol):
 
     def masks(self, index: np.ndarray) -> Tensor:
         """Masks (b, H, W) of some images."""
+
+    def seeds(self, index: np.ndarray) -> list[int]:
+        """A number for each of some images, from which random patches are drawn."""
 
     def check_trainable(self) -> None:
         """Refuse a dataset with an image without label, or an anomalous one without mask."""
@@ -104,9 +110,7 @@ def batches(
 
 def train(
     model: FAPrompt,
-    backbone: Backbone,
-    cache: TrainingSet,
-    features: FeatureSettings,
+    data: TrainingSet,
     settings: TrainSettings,
     folder: Path,
     validate: Callable[[FAPrompt], dict[str, float]] | None = None,
@@ -129,76 +133,89 @@ def train(
         KitError: an image without label or mask, other settings than the interrupted run's, a loss
             that is not finite, no GPU memory left, a disk that is full.
     """
-    cache.check_trainable()
+    data.check_trainable()
     folder = Path(folder)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    device = next(model.parameters()).device
-    labels = torch.tensor(cache.labels, device=device)
     optimiser = make_optimiser(model, settings)
     identity = json.dumps(
-        [model.settings.model_dump(), settings.model_dump(), features.model_dump(), cache.digest],
+        [model.settings.model_dump(), settings.model_dump(), data.settings.model_dump(), data.digest],
         sort_keys=True,
     )
     done, seconds = _resume(folder, model, optimiser, identity)
-    per_epoch = math.ceil(len(cache) / settings.batch_size)
-    about = {"dataset": cache.name, "images": len(cache), **settings.model_dump()}
+    per_epoch = math.ceil(len(data) / settings.batch_size)
     before = time.perf_counter() - seconds
 
-    total_steps = settings.epochs * per_epoch
+    def keep(name: str, epoch: int) -> Path:
+        about = {"dataset": data.name, "images": len(data), **settings.model_dump(), "epoch": epoch}
+        checkpoints.save_prompts(folder / name, model, data.backbone, data.settings, about)
+        return folder / name
+
     model.train()
     with disk_errors(folder), open(folder / LOG, "a", encoding="utf-8") as log:
-        steps = batches(len(cache), settings, done)
-        for epoch, step, index in bar(steps, "training", total_steps, start=done):
-            try:
-                terms = _step(model, optimiser, cache, labels, index, settings)
-            except torch.cuda.OutOfMemoryError as error:
-                raise KitError(
-                    f"the GPU has no memory left for a training batch of {settings.batch_size}; "
-                    f"set batch_size to {max(1, settings.batch_size // 2)}."
-                ) from error
+
+        def write(line: dict[str, Any]) -> None:
+            log.write(json.dumps(line) + "\n")
+
+        steps = batches(len(data), settings, done)
+        for epoch, number, index in bar(steps, "training", settings.epochs * per_epoch, start=done):
+            line: dict[str, Any] = {"step": number, "epoch": epoch}
+            terms = step(model, optimiser, data, index, settings)
             if not math.isfinite(terms["total"]):
                 raise KitError(
-                    f"the training loss became {terms['total']} at step {step}; lower learning_rate "
+                    f"the training loss became {terms['total']} at step {number}; lower learning_rate "
                     f"(now {settings.learning_rate})."
                 )
-            line: dict[str, Any] = {"step": step, "epoch": epoch, **terms}
-            log.write(json.dumps({**line, "seconds": round(time.perf_counter() - before, 3)}) + "\n")
+            write({**line, **terms, "seconds": round(time.perf_counter() - before, 3)})
             if follow is not None:
-                follow(line)
-            epoch_ends = step % per_epoch == 0
+                follow({**line, **terms})
+            epoch_ends = number % per_epoch == 0
             if epoch_ends and validate is not None:
                 model.eval()
-                log.write(json.dumps({"step": step, "epoch": epoch, "validation": validate(model)}) + "\n")
+                write({**line, "validation": validate(model)})
                 model.train()
             if epoch_ends and epoch in settings.keep_epochs:
-                kept = folder / f"epoch_{epoch:02d}.safetensors"
-                checkpoints.save_prompts(kept, model, backbone, features, {**about, "epoch": epoch})
-            if step % settings.save_every == 0 or epoch_ends:
+                keep(f"epoch_{epoch:02d}.safetensors", epoch)
+            if number % settings.save_every == 0 or epoch_ends:
                 log.flush()
-                _save_state(folder, model, optimiser, identity, step, time.perf_counter() - before)
+                _save_state(folder, model, optimiser, identity, number, time.perf_counter() - before)
     model.eval()
-    path = folder / PROMPTS
-    checkpoints.save_prompts(path, model, backbone, features, {**about, "epoch": settings.epochs})
+    path = keep(PROMPTS, settings.epochs)
     (folder / STATE).unlink(missing_ok=True)
     return path
 
 
-def _step(
+def step(
     model: FAPrompt,
     optimiser: torch.optim.Optimizer,
-    cache: TrainingSet,
-    labels: Tensor,
+    data: TrainingSet,
     index: np.ndarray,
     settings: TrainSettings,
 ) -> dict[str, float]:
-    image, patches = cache.features(index, labels.device)
-    static = model.static_text()
-    prediction = model(image, patches, static)
-    mask = cache.masks(index).to(labels.device)
-    terms = losses(prediction, static, labels[index], mask, settings)
-    optimiser.zero_grad()
-    terms["total"].backward()
+    """One step on some images of a dataset: forward, losses, backward, optimiser.
+
+    Returns:
+        All terms of the loss (`losses`), before the step.
+
+    Raises:
+        KitError: no GPU memory left.
+    """
+    device = next(model.parameters()).device
+    labels = data.labels
+    label = torch.tensor([labels[i] for i in index], device=device)  # (B,)
+    try:
+        image, patches = data.features(index, device)  # (B, D), (B, N, D)
+        static = model.static_text()
+        prediction = model(image, patches, static, data.seeds(index))
+        mask = data.masks(index).to(device)  # (B, H, W)
+        terms = losses(prediction, static, label, mask, settings)
+        optimiser.zero_grad()
+        terms["total"].backward()
+    except torch.cuda.OutOfMemoryError as error:
+        raise KitError(
+            f"the GPU has no memory left for a training batch of {settings.batch_size}; "
+            f"set batch_size to {max(1, settings.batch_size // 2)}."
+        ) from error
     optimiser.step()
     return {name: round(float(value.detach()), 6) for name, value in terms.items()}
 

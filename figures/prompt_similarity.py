@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fap_lib.core import paths
 from fap_lib.lessons.lesson import Lesson, open_lesson
-from fap_lib.lessons.probing import adapted_text
+from fap_lib.model import Prediction
 from fap_lib.pictures.prompts import SIGNED
 from fap_lib.runs.parameters import LessonRun
 from figures import needed, run, save_figure
@@ -37,12 +37,15 @@ def cosines(lesson: Lesson) -> tuple[Tensor, Tensor, int]:
         static = model.static_text()
         defective = np.array([place for place, label in enumerate(cache.labels) if label == 1])
         batches = np.array_split(defective, max(1, len(defective) // 32))
-        scores = [model(*cache.features(part, lesson.device), static).score for part in batches]
-        chosen = int(defective[int(torch.cat(scores).argmax())])
-        prediction = model(*cache.features(np.array([chosen]), lesson.device), static)
+
+        def predict(index: np.ndarray) -> Prediction:
+            return model(*cache.features(index, lesson.device), static, cache.seeds(index))
+
+        chosen = int(defective[int(torch.cat([predict(part).score for part in batches]).argmax())])
+        prediction = predict(np.array([chosen]))
         found = [static.abnormal, static.abnormal]
         if prediction.prior is not None:
-            found[1] = adapted_text(model, static, prediction.prior)[0]
+            found[1] = model.adapted_text(static.prefix, prediction.prior)[0]
     unit = [F.normalize(torch.cat([static.normal[None], each]), dim=-1).cpu() for each in found]
     before, after = (each @ each.T for each in unit)
     return before, after, chosen

@@ -114,7 +114,7 @@ def test_the_same_seed_gives_the_same_figures(dataset, backbone, small, tmp_path
         torch.manual_seed(5)
         model = FAPrompt(backbone.text_tower, ModelSettings(deep_layers=2), backbone.patch_width)
         cache = features(dataset, "test", backbone, small)
-        train(model, backbone, cache, small, TrainSettings(epochs=1), tmp_path / name)
+        train(model, cache, TrainSettings(epochs=1), tmp_path / name)
         settings = ScoreSettings(sigma=2.0)
         scores = score(model, cache, settings, tmp_path / f"{name}.npy")
         return [row["value"] for row in evaluate(scores, settings)]

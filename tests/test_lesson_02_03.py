@@ -19,7 +19,6 @@ from fap_lib.lessons import study
 from fap_lib.lessons.lesson import Lesson, open_lesson
 from fap_lib.lessons.probing import (
     Evidence,
-    adapted_text,
     agreement,
     by_group,
     even_sample,
@@ -205,7 +204,7 @@ def test_the_prior_is_longer_than_the_tokens_and_undoes_the_right_angles(lessons
     tokens = model.prompts.abnormal.detach().norm(dim=-1)
     assert prior.norm(dim=-1).mean() > 3 * tokens.mean()
     with torch.inference_mode():
-        adapted = adapted_text(model, static, prior)
+        adapted = model.adapted_text(static.prefix, prior)
     assert pairs(adapted).abs().sum(-1).median() > 35  # of 45
     towards = prototype(adapted) @ static.normal
     assert towards.mean() > 0 > prototype(static.abnormal) @ static.normal

@@ -97,7 +97,7 @@ def test_a_part_of_a_cache_is_some_of_its_images(cache):
     assert part.digest not in (cache.digest, cache.part(index[::-1]).digest)
 
 
-def test_a_followed_training_is_killed_and_continued(cache, backbone, small, tmp_path):
+def test_a_followed_training_is_killed_and_continued(cache, backbone, tmp_path):
     settings = TrainSettings(epochs=2, batch_size=2, save_every=1)
     few, seen = cache.part(np.array([0, 3, 8, 11])), []
 
@@ -106,10 +106,10 @@ def test_a_followed_training_is_killed_and_continued(cache, backbone, small, tmp
         if line["step"] == 3:
             raise KeyboardInterrupt
 
-    whole = load_file(train(fresh(backbone), backbone, few, small, settings, tmp_path / "whole"))
+    whole = load_file(train(fresh(backbone), few, settings, tmp_path / "whole"))
     with pytest.raises(KeyboardInterrupt):
-        train(fresh(backbone), backbone, few, small, settings, tmp_path / "killed", follow=kill)
-    again = load_file(train(fresh(backbone), backbone, few, small, settings, tmp_path / "killed"))
+        train(fresh(backbone), few, settings, tmp_path / "killed", follow=kill)
+    again = load_file(train(fresh(backbone), few, settings, tmp_path / "killed"))
     assert seen == [1, 2, 3]
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 

@@ -69,13 +69,11 @@ def test_spelled_out_prompts_keep_part_of_their_meaning(lesson, features):
     known = [sentence for _, sentence in interpretation.captions()]
     abnormal = lesson.model.prompts.abnormal.detach()
     with torch.no_grad():
-        same = interpretation.prompt_features(interpretation.with_tokens(lesson.model, abnormal))
+        same = interpretation.prompt_features(lesson.model.static_text(abnormal))
         assert torch.allclose(same, features, atol=1e-5)
         ids = interpretation.nearest_tokens(lesson.backbone, abnormal.flatten(0, 1), known)["id"].tolist()
         words = lesson.backbone.clip.token_embedding.weight[ids].unflatten(0, abnormal.shape[:2])
-        kept = (
-            interpretation.prompt_features(interpretation.with_tokens(lesson.model, words)) * features
-        ).sum(-1)[1:]
+        kept = (interpretation.prompt_features(lesson.model.static_text(words)) * features).sum(-1)[1:]
     assert kept.max() > 0.8
     assert kept.min() < 0.4
 

@@ -43,12 +43,14 @@ def test_selection_takes_the_most_abnormal_in_descending_order():
     assert select_patches(patches, abnormal, 3, "first")[1].tolist() == [[0, 1, 2]] * 2
 
 
-def test_random_selection_depends_on_the_image_alone():
-    patches = unit(4, 30, 8)
-    index = select_patches(patches, torch.zeros(4, 30), 5, "random")[1]
-    assert torch.equal(index[2:3], select_patches(patches[2:3], torch.zeros(1, 30), 5, "random")[1])
+def test_random_selection_depends_on_the_seed_alone():
+    patches, abnormal, seeds = unit(4, 30, 8), torch.zeros(4, 30), [1, 2, 2**64 - 1, 3]
+    index = select_patches(patches, abnormal, 5, "random", seeds)[1]
+    assert torch.equal(index[2:3], select_patches(unit(1, 30, 8), abnormal[:1], 5, "random", seeds[2:3])[1])
     assert len({tuple(row) for row in index.tolist()}) == 4
     assert all(len(set(row)) == 5 for row in index.tolist())
+    with pytest.raises(KitError, match="pass `seeds`"):
+        select_patches(patches, abnormal, 5, "random")
 
 
 def test_prior_loss_counts_normal_images_only():

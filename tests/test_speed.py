@@ -59,7 +59,7 @@ def test_text_tower(backbone, model):
         assert relative(static.normal, F.normalize(normal[0], dim=-1)) < 1e-5
         assert relative(static.abnormal, abnormal) < 1e-5
         prior = 0.1 * torch.randn(3, model.text_tower.width, generator=torch.manual_seed(1))
-        together = model._adapted(static.prefix, prior)
+        together = model.adapted_text(static.prefix, prior)
         for found, bias in zip(together, prior, strict=True):
             assert relative(found, plain.text_features(backbone.clip, model, bias)[1]) < 1e-5
 

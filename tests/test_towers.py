@@ -101,7 +101,7 @@ def test_prefix_and_suffix_equal_the_whole_sequence_of_77_tokens(backbone):
     expected = backbone.clip.encode_text(backbone.tokenizer([text]))
     tokens = tower.embed(text)
     for cut in (1, 4, len(tokens) - 1):
-        prefix = tower.prefix(tokens[:cut], torch.zeros(0, 4, tower.width))
+        prefix = tower.prompts(tokens[:cut], torch.zeros(0, 4, tower.width), [])[0]
         found = tower.suffix(prefix, tokens[None, cut:])
         assert torch.allclose(found, expected, atol=1e-5), cut
 
@@ -109,7 +109,8 @@ def test_prefix_and_suffix_equal_the_whole_sequence_of_77_tokens(backbone):
 def test_suffixes_of_a_batch_do_not_see_each_other(backbone):
     tower = backbone.text_tower
     tokens = torch.randn(3, 4, tower.width, generator=torch.manual_seed(4)) * 0.1
-    prefix = tower.prefix(torch.randn(6, tower.width) * 0.1, torch.randn(2, 4, tower.width) * 0.1)
+    shared, deep = torch.randn(6, tower.width) * 0.1, torch.randn(2, 4, tower.width) * 0.1
+    prefix = tower.prompts(shared, deep, [])[0]
     together = tower.suffix(prefix, tokens)
     for index in range(3):
         assert torch.allclose(tower.suffix(prefix, tokens[index : index + 1])[0], together[index], atol=1e-6)
@@ -121,7 +122,7 @@ def test_deep_tokens_replace_positions_one_to_t(backbone):
     tokens, other_tokens = torch.randn(2, 6, tower.width, generator=generator)
     other_tokens[0], other_tokens[5] = tokens[0], tokens[5]  # V1..V4 differ
     deep = torch.randn(1, 4, tower.width, generator=generator)
-    one, other = tower.prefix(tokens, deep), tower.prefix(other_tokens, deep)
+    one, other = (tower.prompts(each, deep, [])[0] for each in (tokens, other_tokens))
     assert not torch.allclose(one.keys[0][:, :, 1:5], other.keys[0][:, :, 1:5])
     assert torch.allclose(one.keys[1][:, :, 1:5], other.keys[1][:, :, 1:5])  # replaced before block 1
     assert not torch.allclose(one.keys[1][:, :, 5], other.keys[1][:, :, 5])  # V5 keeps its own stream

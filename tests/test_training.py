@@ -51,7 +51,7 @@ def test_the_loss_falls_and_the_log_is_complete(dataset, backbone, small, tmp_pa
     cache = features(dataset, "test", backbone, small)
     model = fresh_model(backbone)
     settings = TrainSettings(epochs=6, batch_size=8, keep_epochs=[2])
-    path = train(model, backbone, cache, small, settings, tmp_path, validate=lambda _: {"image_auroc": 0.5})
+    path = train(model, cache, settings, tmp_path, validate=lambda _: {"image_auroc": 0.5})
     log = [line for line in log_of(tmp_path) if "total" in line]
     assert [line["step"] for line in log] == list(range(1, 13))
     assert log[-1]["total"] < log[0]["total"]
@@ -66,12 +66,11 @@ def test_the_loss_falls_and_the_log_is_complete(dataset, backbone, small, tmp_pa
 def test_the_same_seed_gives_the_same_prompts(dataset, backbone, small, tmp_path):
     cache = features(dataset, "test", backbone, small)
     one, two = (
-        load_file(train(fresh_model(backbone), backbone, cache, small, SETTINGS, tmp_path / name))
-        for name in ("one", "two")
+        load_file(train(fresh_model(backbone), cache, SETTINGS, tmp_path / name)) for name in ("one", "two")
     )
     assert all(torch.equal(one[name], two[name]) for name in one)
     other = SETTINGS.model_copy(update={"seed": 8})
-    three = load_file(train(fresh_model(backbone), backbone, cache, small, other, tmp_path / "three"))
+    three = load_file(train(fresh_model(backbone), cache, other, tmp_path / "three"))
     assert not torch.equal(one["prompts.abnormal"], three["prompts.abnormal"])
 
 
@@ -79,25 +78,25 @@ CHILD = """
 import sys, time, torch
 from pathlib import Path
 from fap_lib import training
-from fap_lib.cache import features
-from fap_lib.clip import TINY, load_backbone
-from fap_lib.config import FeatureSettings, ModelSettings, TrainSettings
-from fap_lib.manifest import read_manifest
+from fap_lib.clip.backbone import TINY, load_backbone
+from fap_lib.core.config import FeatureSettings, ModelSettings, TrainSettings
+from fap_lib.data.features import features
+from fap_lib.data.manifest import read_manifest
 from fap_lib.model import FAPrompt
 
 torch.set_num_threads(1)
-step, pause = training._step, float(sys.argv[3])
+step, pause = training.step, float(sys.argv[3])
 def slow(*arguments):
     time.sleep(pause)
     return step(*arguments)
-training._step = slow
+training.step = slow
 backbone = load_backbone(TINY)
 small = FeatureSettings(backbone=TINY, image_size=70, vv_blocks=2)
 cache = features(read_manifest(Path(sys.argv[1])), "test", backbone, small)
 torch.manual_seed(1)
 model = FAPrompt(backbone.text_tower, ModelSettings(deep_layers=2, selection="random"), backbone.patch_width)
 settings = TrainSettings(epochs=6, batch_size=5, save_every=2, seed=7)
-training.train(model, backbone, cache, small, settings, Path(sys.argv[2]))
+training.train(model, cache, settings, Path(sys.argv[2]))
 """
 
 
@@ -148,7 +147,7 @@ def test_other_settings_do_not_continue_a_run(dataset, backbone, small, tmp_path
     from fap_lib import training
 
     calls = []
-    original = training._step
+    original = training.step
 
     def stop(*arguments):
         calls.append(1)
@@ -156,12 +155,12 @@ def test_other_settings_do_not_continue_a_run(dataset, backbone, small, tmp_path
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(training, "_step", stop)
+    monkeypatch.setattr(training, "step", stop)
     with pytest.raises(KeyboardInterrupt):
-        train(fresh_model(backbone), backbone, cache, small, SETTINGS, tmp_path)
+        train(fresh_model(backbone), cache, SETTINGS, tmp_path)
     other = SETTINGS.model_copy(update={"learning_rate": 2e-3})
     with pytest.raises(KitError, match="interrupted training with other settings"):
-        train(fresh_model(backbone), backbone, cache, small, other, tmp_path)
+        train(fresh_model(backbone), cache, other, tmp_path)
     assert (tmp_path / STATE).exists()
 
 
@@ -172,10 +171,10 @@ def test_images_without_mask_or_label_are_refused(dataset, backbone, small, tmp_
     whole = list(cache.records)
     cache.records = [replace(record, mask=None) for record in whole]
     with pytest.raises(KitError, match="has no mask, and training needs masks"):
-        train(fresh_model(backbone), backbone, cache, small, SETTINGS, tmp_path / "run")
+        train(fresh_model(backbone), cache, SETTINGS, tmp_path / "run")
     cache.records = [replace(record, label=None) for record in whole]
     with pytest.raises(KitError, match="has no label"):
-        train(fresh_model(backbone), backbone, cache, small, SETTINGS, tmp_path / "run")
+        train(fresh_model(backbone), cache, SETTINGS, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -183,7 +182,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(dataset, backbone, small, tmp_p
     cache = features(dataset, "test", backbone, small)
     wild = SETTINGS.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(KitError, match="lower learning_rate"):
-        train(fresh_model(backbone), backbone, cache, small, wild, tmp_path)
+        train(fresh_model(backbone), cache, wild, tmp_path)
     assert not (tmp_path / PROMPTS).exists()
 
 
@@ -195,4 +194,4 @@ def test_gpu_out_of_memory_suggests_a_batch(dataset, backbone, small, tmp_path, 
 
     monkeypatch.setattr(FAPrompt, "static_text", full)
     with pytest.raises(KitError, match="batch of 5; set batch_size to 2"):
-        train(fresh_model(backbone), backbone, cache, small, SETTINGS, tmp_path)
+        train(fresh_model(backbone), cache, SETTINGS, tmp_path)

@@ -174,7 +174,7 @@ def test_its_figures_are_the_librarys(runs, tmp_path, monkeypatch):
     try:
         torch.manual_seed(0)
         model = FAPrompt(backbone.text_tower, profile.model, backbone.patch_width)
-        train(model, backbone, caches[0], profile.features, profile.training, tmp_path)
+        train(model, caches[0], profile.training, tmp_path)
         scores = score(model, caches[1], profile.scoring, tmp_path / "maps.npy")
     finally:
         torch.set_num_threads(threads)

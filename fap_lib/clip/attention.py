@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 def project_qkv(attention: nn.MultiheadAttention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of tokens (B, L, width), each (B, heads, L, width / heads)."""
-    qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
-    q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)  # (B, L, 3 * width)
+    qkv = qkv.unflatten(-1, (3, attention.num_heads, -1))  # (B, L, 3, heads, d)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, L, d) each
     return q, k, v
 
 
@@ -15,8 +16,9 @@ def attend(
     attention: nn.MultiheadAttention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 ) -> Tensor:
     """Scaled dot-product attention and its output projection: (B, heads, L, d) to (B, L, width)."""
-    heads = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return attention.out_proj(heads.transpose(1, 2).flatten(2))
+    heads = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, heads, L, d)
+    joined = heads.transpose(1, 2).flatten(2)  # (B, L, heads * d), which is the width
+    return attention.out_proj(joined)
 
 
 def attention_weights(q: Tensor, k: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The frozen CLIP image tower: one global feature and one dense feature per patch."""
 
+from math import isqrt
 from typing import NamedTuple
 
 import torch
@@ -66,7 +67,7 @@ class ImageTower:
     def __call__(self, pixels: Tensor) -> ImageFeatures:
         """Encode normalised pixels (B, 3, H, W) in the tower's dtype and device."""
         visual = self.visual
-        x = self.entering(pixels, 0)
+        x = self.entering(pixels, 0)  # (B, 1 + N, width)
 
         class_only = visual.pool_type == "tok" and self.first_vv < len(self.blocks)
         dense = None
@@ -77,11 +78,11 @@ class ImageTower:
             last = class_only and index == len(self.blocks) - 1
             x = _block(block, x, dense, keep=1 if last else x.shape[1])
 
-        tokens = visual.ln_post(x if dense is None else dense) @ visual.proj
+        tokens = visual.ln_post(x if dense is None else dense) @ visual.proj  # (B, 1 + N, D)
         if visual.pool_type == "avg":
-            pooled = tokens if dense is None else visual.ln_post(x) @ visual.proj
+            pooled = tokens if dense is None else visual.ln_post(x) @ visual.proj  # (B, 1 + N, D)
             return ImageFeatures(pooled[:, 1:].mean(dim=1), tokens)
-        class_token = visual.ln_post(x[:, 0]) if self.class_norm else x[:, 0]
+        class_token = visual.ln_post(x[:, 0]) if self.class_norm else x[:, 0]  # (B, width)
         return ImageFeatures(class_token @ visual.proj, tokens)
 
     @torch.no_grad()
@@ -89,7 +90,7 @@ class ImageTower:
         """Tokens (B, 1 + N, width) that enter block `index` on CLIP's own path; 0: the embedded patches."""
         visual = self.visual
         x = visual.conv1(pixels).flatten(2).transpose(1, 2)  # (B, N, width)
-        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
+        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)  # (B, 1 + N, width)
         x = visual.ln_pre(x + self.positions)
         for block in self.blocks[:index]:
             x = _block(block, x, None, keep=x.shape[1])
@@ -98,12 +99,12 @@ class ImageTower:
 
 def resize_positions(positions: Tensor, grid: int) -> Tensor:
     """Positional embedding (1 + n*n, width) for a grid of `grid` x `grid` patches, resized bilinearly."""
-    side = round((len(positions) - 1) ** 0.5)
+    side = isqrt(len(positions) - 1)
     if side == grid:
         return positions
-    plane = positions[1:].T.reshape(1, -1, side, side)
+    plane = positions[1:].T.reshape(1, -1, side, side)  # (1, width, n, n)
     plane = F.interpolate(plane.float(), (grid, grid), mode="bilinear").to(positions.dtype)
-    return torch.cat([positions[:1], plane.flatten(2)[0].T])
+    return torch.cat([positions[:1], plane.flatten(2)[0].T])  # (1 + grid * grid, width)
 
 
 def _block(block: ResidualAttentionBlock, x: Tensor, dense: Tensor | None, keep: int) -> Tensor:
@@ -111,10 +112,10 @@ def _block(block: ResidualAttentionBlock, x: Tensor, dense: Tensor | None, keep:
 
     Returns CLIP's own path for the first `keep` tokens.
     """
-    q, k, v = project_qkv(block.attn, block.ln_1(x))
+    q, k, v = project_qkv(block.attn, block.ln_1(x))  # (B, heads, 1 + N, d) each
     if dense is not None:
         dense += block.ls_1(attend(block.attn, v, v, v))
-    x, q = x[:, :keep], q[:, :, :keep]
+    x, q = x[:, :keep], q[:, :, :keep]  # (B, keep, width), (B, heads, keep, d)
     x = x + block.ls_1(attend(block.attn, q, k, v))
     return x + block.ls_2(_mlp(block.mlp, block.ln_2(x)))
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,25 @@ COMPLETE = "complete.json"
 
 
 class FeatureCache:
-    """Features, masks and records of one split of a dataset, memory-mapped and read-only."""
+    """Features, masks and records of one split of a dataset, memory-mapped and read-only.
 
-    def __init__(self, folder: Path, manifest: Manifest, split: Split, image_size: int):
+    image: (n, D) and patches: (n, N, D), float16. grid: patches of a side. backbone, settings: what made
+    them.
+    """
+
+    def __init__(
+        self, folder: Path, manifest: Manifest, split: Split, backbone: Backbone, settings: FeatureSettings
+    ):
+        self.backbone = backbone
+        self.settings = settings
         self.name = manifest.name
         self.root = manifest.root
         self.records = manifest.records(split)
-        self.image_size = image_size
+        self.image_size = settings.image_size
         self.digest = folder.name
         self.image = np.load(folder / "image.npy", mmap_mode="r")
         self.patches = np.load(folder / "patches.npy", mmap_mode="r")
+        self.grid = isqrt(self.patches.shape[1])
         self._masks = np.load(folder / "masks.npy", mmap_mode="r")
 
     def __len__(self) -> int:
@@ -73,6 +83,12 @@ class FeatureCache:
         size = self.image_size
         bits = np.unpackbits(read_rows(self._masks, index), axis=1, count=size * size)
         return torch.from_numpy(bits.reshape(-1, size, size).view(bool))
+
+    def seeds(self, index: np.ndarray) -> list[int]:
+        """A number for each of some images, from its path in the dataset: what is drawn for an image turns on
+        nothing else."""
+        digests = (hashlib.sha256(self.records[i].image.encode()).digest() for i in index)
+        return [int.from_bytes(digest[:8], "big") for digest in digests]
 
     def check_trainable(self) -> None:
         """Refuse a dataset that cannot train prompts.
@@ -127,7 +143,7 @@ def features(
                 _fill(store, manifest, records, stamps, stale, backbone, tower, batch_size)
             if not (folder / COMPLETE).exists():
                 write_json(folder / COMPLETE, {name: key[name] for name in key if name != "records"})
-    return FeatureCache(folder, manifest, split, settings.image_size)
+    return FeatureCache(folder, manifest, split, backbone, settings)
 
 
 def part(manifest: Manifest, split: Split, number: int, count: int) -> Manifest:

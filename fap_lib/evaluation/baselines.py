@@ -163,9 +163,8 @@ def linear_probe(train: FeatureCache, test: FeatureCache, seed: int = 0, patches
     Args:
         patches: how many to train on, half of each class where there are enough.
     """
-    grid = round(train.patches.shape[1] ** 0.5)
     everything = np.arange(len(train))
-    bad = covered(train.masks(everything), grid).numpy()
+    bad = covered(train.masks(everything), train.grid).numpy()  # (n, N)
     random = np.random.default_rng(seed)
     chosen = [
         random.permutation(np.argwhere(bad == anomalous))[: patches // 2] for anomalous in (False, True)
@@ -202,31 +201,30 @@ def foreground(cache: FeatureCache, outline: Callable[[str], Path]) -> Predictor
     """Takes all of the object for anomalous. `outline`: an image's path to that of its foreground mask."""
 
     def predict(index: np.ndarray) -> Prediction:
-        grid = round(cache.patches.shape[1] ** 0.5)
         masks = [np.asarray(Image.open(outline(cache.records[i].image))) for i in index]
-        planes = torch.from_numpy(np.stack(masks) > 0).float()
-        return _prediction(F.adaptive_avg_pool2d(planes[:, None], grid).flatten(1), torch.zeros(len(index)))
+        planes = torch.from_numpy(np.stack(masks) > 0).float()[:, None]  # (b, 1, H, W)
+        patches = F.adaptive_avg_pool2d(planes, cache.grid).flatten(1)  # (b, N)
+        return _prediction(patches, torch.zeros(len(index)))
 
     return predict
 
 
 def centre(cache: FeatureCache) -> Predictor:
     """Takes the middle of the image for anomalous."""
-    grid = round(cache.patches.shape[1] ** 0.5)
-    axis = torch.linspace(-1, 1, grid)
-    bump = torch.exp(-2 * (axis[:, None] ** 2 + axis[None] ** 2)).flatten()
+    axis = torch.linspace(-1, 1, cache.grid)
+    bump = torch.exp(-2 * (axis[:, None] ** 2 + axis[None] ** 2)).flatten()  # (N,)
     return lambda index: _prediction(bump.expand(len(index), -1), torch.zeros(len(index)))
 
 
 def edges(cache: FeatureCache) -> Predictor:
     """Takes strong edges for anomalous: the mean gradient of each patch, over the strongest seen in 8-bit."""
-    grid = round(cache.patches.shape[1] ** 0.5)
 
     def predict(index: np.ndarray) -> Prediction:
         images = [load_image(cache.root / cache.records[i].image, cache.image_size) for i in index]
         grey = torch.from_numpy(np.stack(images)).float().mean(-1) / 255
         rows, columns = torch.gradient(grey, dim=(1, 2))
         strength = torch.hypot(rows, columns).clamp(max=1)
-        return _prediction(F.adaptive_avg_pool2d(strength[:, None], grid).flatten(1), torch.zeros(len(index)))
+        patches = F.adaptive_avg_pool2d(strength[:, None], cache.grid).flatten(1)  # (b, N)
+        return _prediction(patches, torch.zeros(len(index)))
 
     return predict

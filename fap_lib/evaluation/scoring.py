@@ -41,7 +41,7 @@ class Scores:
 
     def maps(self, index: np.ndarray, sigma: float) -> Tensor:
         """Anomaly maps (b, H, W) of some images: mean of both maps, resized and smoothed."""
-        values = torch.from_numpy(read_rows(self.patches, index)).mean(dim=1)
+        values = torch.from_numpy(read_rows(self.patches, index)).mean(dim=1)  # (b, 2, N) to (b, N)
         return pixel_maps(values, self.cache.image_size, sigma)
 
 
@@ -55,7 +55,11 @@ def score(model: FAPrompt, cache: FeatureCache, settings: ScoreSettings, path: P
     device = next(model.parameters()).device
     with torch.inference_mode():
         static = model.static_text()
-    return score_with(lambda index: model(*cache.features(index, device), static), cache, settings, path)
+
+    def predict(index: np.ndarray) -> Prediction:
+        return model(*cache.features(index, device), static, cache.seeds(index))
+
+    return score_with(predict, cache, settings, path)
 
 
 def score_with(
@@ -79,7 +83,7 @@ def score_with(
                 ) from error
             image[index] = prediction.score.cpu()
             probability[index] = prediction.image_probability.cpu()
-            both = torch.stack([prediction.static[..., 1], prediction.adapted[..., 1]], dim=1)
+            both = torch.stack([prediction.static[..., 1], prediction.adapted[..., 1]], dim=1)  # (b, 2, N)
             file.write(both.float().cpu().numpy().tobytes())
     return Scores(cache, image, probability, np.load(path, mmap_mode="r"))
 

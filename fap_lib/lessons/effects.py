@@ -5,8 +5,6 @@ scored in another way (no training, no interval); and rows about which a computa
 """
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -18,6 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from fap_lib.clip.text_tower import Prefix
 from fap_lib.data.features import FeatureCache
 from fap_lib.data.images import binarise, load_image
 from fap_lib.evaluation.metrics import image_metrics, pixel_metrics
@@ -203,39 +202,29 @@ def predict(
         selection: the patches the prior sees. reverse: in reversed order. unit: abnormality features brought
             to unit length before their mean. rounded: deep tokens rounded to float16.
     """
-    with _changed(lesson.model, selection, reverse, unit, rounded):
-        return gather(lesson, index.tolist()).prediction
+    settings = lesson.model.settings
+    if selection:
+        settings = settings.model_copy(update={"selection": selection})
+    kind = UnitBeforeMean if unit else FAPrompt
+    model = kind(lesson.backbone.text_tower, settings, lesson.backbone.patch_width)
+    model.load_state_dict(lesson.model.state_dict())
+    model.to(lesson.device).eval()
+    if reverse and model.prior_network is not None:
+        model.prior_network.register_forward_pre_hook(lambda _, given: (given[0].flip(1),))
+    if rounded:
+        model.prompts.deep.data = model.prompts.deep.data.half().float()
+    return gather(replace(lesson, model=model), index).prediction
 
 
-@contextmanager
-def _changed(
-    model: FAPrompt, selection: str | None, reverse: bool, unit: bool, rounded: bool
-) -> Iterator[None]:
-    settings, deep = model.settings, model.prompts.deep.detach().clone()
-    adapted, static_text = model._adapted, model.static_text
-    hook = None
-    try:
-        if selection:
-            model.settings = settings.model_copy(update={"selection": selection})
-        if reverse and model.prior_network is not None:
-            hook = model.prior_network.register_forward_pre_hook(lambda _, given: (given[0].flip(1),))
-        if unit:
-            model._adapted = lambda prefix, prior: F.normalize(adapted(prefix, prior), dim=-1)  # type: ignore[method-assign]
-            model.static_text = lambda: _unit(static_text())  # type: ignore[method-assign]
-        if rounded:
-            model.prompts.deep.data = deep.half().to(deep.dtype)
-        yield
-    finally:
-        model.settings = settings
-        model.prompts.deep.data = deep
-        if hook:
-            hook.remove()
-        for name in ("_adapted", "static_text"):
-            vars(model).pop(name, None)
+class UnitBeforeMean(FAPrompt):
+    """FAPrompt with its abnormality features brought to unit length (ledger: prototype-mean)."""
 
+    def static_text(self, abnormal: Tensor | None = None) -> StaticText:
+        static = super().static_text(abnormal)
+        return static._replace(abnormal=F.normalize(static.abnormal, dim=-1))
 
-def _unit(static: StaticText) -> StaticText:
-    return static._replace(abnormal=F.normalize(static.abnormal, dim=-1))
+    def adapted_text(self, prefix: Prefix, prior: Tensor) -> Tensor:
+        return F.normalize(super().adapted_text(prefix, prior), dim=-1)
 
 
 def jpeg_masks(masks: Tensor, rule: Literal["nonzero", "half"] = "nonzero", quality: int = 75) -> Tensor:

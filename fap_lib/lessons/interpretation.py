@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fap_lib.clip.backbone import Backbone
 from fap_lib.data.features import FeatureCache
-from fap_lib.model import FAPrompt, StaticText
+from fap_lib.model import StaticText
 
 NORMAL = "normal"
 """The normal prompt's name in tables; abnormality prompts are named P1 to PK."""
@@ -89,15 +89,6 @@ def looks_like(features: Tensor, known: Tensor, about: list[str], kinds: Iterabl
         members = torch.tensor([name == kind for name in about])
         rows[kind] = (features @ F.normalize(known[members].mean(0), dim=-1)).tolist()
     return pd.DataFrame.from_dict(rows, orient="index", columns=names(len(features)))
-
-
-def with_tokens(model: FAPrompt, abnormal: Tensor) -> StaticText:
-    """What a model's prompts say with other abnormal tokens (K, E', width), everything else as learned."""
-    prompts = model.prompts
-    end = prompts.abnormal_end.expand(len(abnormal), -1, -1)
-    suffixes = [*prompts.normal_suffix(), *torch.cat([abnormal, end], dim=1)]
-    prefix, features = model.text_tower.prompts(prompts.prefix(), prompts.deep, suffixes)
-    return StaticText(prefix, F.normalize(features[0], dim=-1), features[1:])
 
 
 def by_defect(

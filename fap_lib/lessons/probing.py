@@ -68,9 +68,9 @@ def gather(lesson: Lesson, index: Sequence[int] | np.ndarray | None = None, batc
         for start in range(0, len(places), batch):
             part = places[start : start + batch]
             image, patches = cache.features(part, lesson.device)
-            predictions.append(model(image, patches, static))
+            predictions.append(model(image, patches, static, cache.seeds(part)))
             maps.append(model.prompt_maps(patches, static).cpu())
-            anomalous.append(covered(cache.masks(part), round(patches.shape[1] ** 0.5)))
+            anomalous.append(covered(cache.masks(part), cache.grid))
     records = [cache.records[place] for place in places]
     return Evidence(
         np.array([record.label for record in records]),
@@ -156,12 +156,6 @@ def held_out(
     return dict(zip(("chosen", "hindsight", "same"), np.mean(found, axis=0).tolist(), strict=True))
 
 
-def adapted_text(model: FAPrompt, static: StaticText, prior: Tensor) -> Tensor:
-    """Abnormality text features under priors (B, width): (B, K, D), not normalised."""
-    suffix = model.prompts.abnormal_suffix(prior)  # (B, K, L, width)
-    return model.text_tower.suffix(static.prefix, suffix.flatten(0, 1)).unflatten(0, suffix.shape[:2])
-
-
 def under(
     model: FAPrompt, image: Tensor, patches: Tensor, static: StaticText, prior: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -173,7 +167,7 @@ def under(
     Returns:
         Abnormal probabilities of patches (B, N) and of the global feature (B,).
     """
-    abnormal = prototype(adapted_text(model, static, prior)).expand(len(image), -1)
+    abnormal = prototype(model.adapted_text(static.prefix, prior)).expand(len(image), -1)
     text = torch.stack([static.normal.expand_as(abnormal), abnormal], dim=1)  # (B, C, D)
     temperature = model.settings.temperature
     both = (class_logits(features, text, temperature) for features in (patches, image[:, None]))

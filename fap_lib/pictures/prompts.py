@@ -1,6 +1,7 @@
 """Pictures of prompts: their layout, their directions, their maps, and the patches that shape them."""
 
 from collections.abc import Sequence
+from math import isqrt
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -99,7 +100,7 @@ def picture(axis: Axes, cache: FeatureCache, index: int, title: str | None = Non
 
 def patch_map(axis: Axes, values: Tensor, title: str, signed: bool = False) -> None:
     """Draw patch values (N,) as squares: probabilities from 0 to 1, or signed differences from -1 to 1."""
-    grid = round(len(values) ** 0.5)
+    grid = isqrt(len(values))
     colours, low = (SIGNED, -1) if signed else (COLOURS, 0)
     axis.imshow(values.reshape(grid, grid).numpy(), cmap=colours, vmin=low, vmax=1)
     axis.set_title(title, fontsize=8)
