@@ -21,6 +21,7 @@ from fap_lib.model import FAPrompt
 from fap_lib.official.ledger import rows
 from fap_lib.pictures import evidence
 from fap_lib.runs.parameters import LessonRun
+from fap_lib.runs.preparation import captions
 
 WORLD = benchmark.Set(("leather", "metal", "screw"), (), good=8, each=2, train=1)
 """A small part of the notebooks' dataset, drawn anew."""
@@ -55,7 +56,7 @@ def test_prompts_are_at_right_angles_and_were_copies_before(lesson, features):
 
 
 def test_learned_tokens_are_nearer_to_words_than_random_ones(lesson):
-    known = [sentence for _, sentence in interpretation.captions()]
+    known = [sentence for _, sentence in captions()]
     abnormal = lesson.model.prompts.abnormal.detach()
     learned = interpretation.nearest_tokens(lesson.backbone, abnormal.flatten(0, 1), known)
     torch.manual_seed(0)
@@ -66,7 +67,7 @@ def test_learned_tokens_are_nearer_to_words_than_random_ones(lesson):
 
 
 def test_spelled_out_prompts_keep_part_of_their_meaning(lesson, features):
-    known = [sentence for _, sentence in interpretation.captions()]
+    known = [sentence for _, sentence in captions()]
     abnormal = lesson.model.prompts.abnormal.detach()
     with torch.no_grad():
         same = interpretation.prompt_features(lesson.model.static_text(abnormal))
@@ -79,7 +80,7 @@ def test_spelled_out_prompts_keep_part_of_their_meaning(lesson, features):
 
 
 def test_nearest_captions_are_those_the_text_reads(lesson, features):
-    about, sentences = map(list, zip(*interpretation.captions(), strict=True))
+    about, sentences = map(list, zip(*captions(), strict=True))
     assert len(sentences) == len(set(sentences)) > 400
     known = interpretation.sentence_features(lesson.backbone, sentences)
     near = interpretation.nearest_sentences(features, sentences, known, count=2)
