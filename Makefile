@@ -22,7 +22,7 @@ CORES ?=
 SNAKEMAKE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint notebooks figures reproduce paper workflow parity bench lock clean
+.PHONY: help setup demo test lint notebooks figures reproduce paper workflow parity docs bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -81,11 +81,14 @@ $(WORKFLOW)/.ready: workflow/requirements.lock | $(VENV)/.ready
 parity: $(VENV)/.ready ## compare the kit with the official code's outputs: FILE=outputs.npz
 	$(RUN) -m fap_lib.official.parity $(or $(FILE),tests/golden/tiny.npz)
 
+docs: $(VENV)/.ready ## build the site into build/site (offline, from the notebooks as stored)
+	$(VENV)/bin/sphinx-build -q -W --keep-going -c docs . build/site
+
 bench: $(VENV)/.ready ## time the kit against the official order of computation: PROFILE=mini, paper or gpu
 	$(RUN) -m benchmarks.bench --profile "$(PROFILE)"
 
 lock: $(VENV)/.ready ## rewrite both locks from pyproject.toml
-	$(RUN) -m uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 \
+	$(RUN) -m uv pip compile --quiet pyproject.toml --group dev --group docs --universal --python-version 3.11 \
 	  --no-emit-index-url --no-header --upgrade --output-file requirements.lock
 	$(RUN) -m uv pip compile --quiet --group pyproject.toml:workflow --universal --python-version 3.11 \
 	  --no-emit-index-url --no-header --upgrade --output-file workflow/requirements.lock

@@ -1,8 +1,8 @@
 """Precompute what the site's page "Try it" shows: maps of a dozen mini images under every prompt.
 
-    python docs/try_it.py        # writes docs/try/maps.js; needs `make demo`
+    python docs/try_it.py        # writes docs/extra/try/maps.js; needs `make demo`
 
-The page itself (`docs/try/index.html`) is plain HTML and reads nothing else. The data are a script and not
+The page itself (`docs/extra/try/index.html`) is plain HTML and reads nothing else. The data are a script and not
 plain JSON, because a page opened from a file may not fetch anything.
 """
 
@@ -20,7 +20,7 @@ from fap_lib.lessons.lesson import Lesson, open_lesson
 from fap_lib.pictures.explorer import Look, look_at
 from fap_lib.runs.parameters import LessonRun
 
-TARGET = Path(__file__).parent / "try" / "maps.js"
+TARGET = Path(__file__).parent / "extra" / "try" / "maps.js"
 COUNT = 12
 
 
