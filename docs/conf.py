@@ -15,7 +15,7 @@ author = "the kit's contributors"
 copyright = f"{author}; MIT licence"
 version = release = __version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "mathml"]
 root_doc = "docs/index"
 include_patterns = ["docs/**.md", "notebooks/*.ipynb", *tables.PAGES]
 exclude_patterns = ["build/**", "data/**", "runs/**", "cache/**"]

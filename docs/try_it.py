@@ -2,8 +2,8 @@
 
     python docs/try_it.py        # writes docs/extra/try/maps.js; needs `make demo`
 
-The page itself (`docs/extra/try/index.html`) is plain HTML and reads nothing else. The data are a script and not
-plain JSON, because a page opened from a file may not fetch anything.
+The page itself (`docs/extra/try/index.html`) is plain HTML and reads nothing else. The data are a script and
+not plain JSON, because a page opened from a file may not fetch anything.
 """
 
 import base64
