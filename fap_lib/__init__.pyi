@@ -5,6 +5,8 @@ from .core.errors import KitError
 from .data.features import FeatureCache, features
 from .data.manifest import Manifest, read_manifest
 from .evaluation.scoring import Scores, evaluate, score
+from .inference.detector import Detector
+from .inference.result import Result
 from .model import FAPrompt, Prediction
 from .training import train
 
@@ -12,12 +14,14 @@ __version__: str
 __all__ = [
     "Backbone",
     "Checkpoint",
+    "Detector",
     "FAPrompt",
     "FeatureCache",
     "KitError",
     "Manifest",
     "Prediction",
     "Profile",
+    "Result",
     "Scores",
     "device_name",
     "evaluate",

@@ -189,6 +189,14 @@ def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
     return Profile.parse({"label": values["label"], **parsed})
 
 
+def profile_of(backbone: str) -> str:
+    """The name of the profile that a CLIP belongs to; `paper` for those that none names."""
+    for path in sorted(PROFILES.glob("*.yaml")):
+        if load_yaml(path, "profile").get("features", {}).get("backbone") == backbone:
+            return path.stem
+    return "paper"
+
+
 def load_yaml(path: Any, what: str) -> dict[str, Any]:
     """A YAML file as a dictionary.
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from scipy import stats
 
 from fap_lib.core.errors import KitError
 
@@ -50,6 +49,8 @@ class Calibration:
             of: measured on so many new normal images (beta-binomial); None means on endlessly many, where it
                 follows Beta(n + 1 - k, k).
         """
+        from scipy import stats  # slow to import, and nothing else here needs it
+
         a, b = self.images + 1 - self.rank, self.rank
         if of is None:
             low, high = stats.beta(a, b).interval(level)

@@ -1,0 +1,288 @@
+"""A detector: prompts and their CLIP as one object that takes images and gives scores and maps."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self, overload
+
+import numpy as np
+import torch
+
+from fap_lib.checkpoints import Checkpoint, load_prompts, read_header, save_prompts
+from fap_lib.clip import mini
+from fap_lib.clip.backbone import Backbone, device_name, load_backbone
+from fap_lib.core.config import FeatureSettings, Precision, load_profile, profile_of
+from fap_lib.core.errors import KitError
+from fap_lib.data.features import BATCH, encode
+from fap_lib.data.images import rgb
+from fap_lib.evaluation.calibration import Calibration, calibrate
+from fap_lib.inference.pictures import Picture, decode, is_single, name_of
+from fap_lib.inference.result import Result, WholeMap
+from fap_lib.model import Prediction
+from fap_lib.official.checkpoint import load_official
+
+SHIPPED = ("paper", "released")
+"""Prompts that come with the kit, learned on its own mini CLIP."""
+
+KEPT = "threshold"
+"""What a checkpoint's facts call the threshold that `Detector.save` put there."""
+
+OFFICIAL = ".pth"
+"""How the authors' files end."""
+
+Errors = Literal["raise", "skip"]
+
+
+class Threshold(NamedTuple):
+    """Two limits from the same normal images.
+
+    score: above it an image is flagged. map: above it a pixel is inside the outline.
+    """
+
+    score: Calibration
+    map: Calibration
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {name: asdict(part) for name, part in self._asdict().items()}
+
+    @classmethod
+    def parse(cls, plain: dict[str, Any]) -> Self:
+        """From what `plain` made."""
+        return cls(*(Calibration(**plain[name]) for name in cls._fields))
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A decoded image; pixels: (S, S, 3) uint8 at the scored size."""
+
+    name: str
+    index: int
+    width: int
+    height: int
+    pixels: np.ndarray
+
+
+class Predictions(Iterator[Result]):
+    """Results in the order of the images, made as they are asked for.
+
+    skipped: with `errors="skip"`, one sentence for each image that could not be read so far.
+    """
+
+    def __init__(self, results: Callable[[list[str]], Iterator[Result]]):
+        self.skipped: list[str] = []
+        self._results = results(self.skipped)
+
+    def __next__(self) -> Result:
+        return next(self._results)
+
+
+class Detector:
+    """FAPrompt with one set of prompts, ready for images. Make it with `Detector.load`.
+
+    Scores and maps are those of the notebooks and of `fap evaluate`, to the last rounding of a batch.
+    `predict` changes nothing, so that threads may share a detector and call it at the same time; `calibrate`
+    replaces the threshold and is not for such a moment.
+    """
+
+    def __init__(
+        self, backbone: Backbone, checkpoint: Checkpoint, sigma: float, device: str, batch_size: int = BATCH
+    ):
+        """Args:
+        sigma: smoothing of maps, in pixels of the scored image. batch_size: images encoded at once.
+        """
+        self.backbone = backbone
+        self.features = checkpoint.features
+        self.about = checkpoint.about
+        self.model = checkpoint.model.to(device).eval()
+        self.sigma = sigma
+        self.device = device
+        self.batch_size = batch_size
+        self.threshold: Threshold | None = None
+        self._tower = backbone.image_tower(
+            self.features.image_size, self.features.vv_blocks, self.features.class_norm
+        )
+        with torch.inference_mode():
+            self._static = self.model.static_text()
+
+    @classmethod
+    def load(
+        cls,
+        prompts: str | Path = "paper",
+        *,
+        device: str = "auto",
+        dtype: Precision | None = None,
+        weights: str | Path | None = None,
+        profile: str | None = None,
+        batch_size: int = BATCH,
+    ) -> Self:
+        """Load prompts and the CLIP they were learned on.
+
+        Args:
+            prompts: `paper` or `released`, which ship with the kit; a file of the kit, with or without a
+                threshold (`save`); or the authors' `.pth`.
+            device: `auto` (a GPU where there is one), `cpu` or `cuda`. dtype: of the image tower; by default
+                as the prompts were learned.
+            weights: a file of CLIP's weights; by default what the prompts name, or open_clip's download.
+            profile: settings that the file does not hold; by default those of its CLIP, and `paper` for a
+                `.pth`.
+
+        Raises:
+            KitError: no such prompts or weights, prompts of another CLIP, a damaged file, an unknown device.
+        """
+        device = device_name(device)
+        path = mini.prompts(str(prompts)) if prompts in SHIPPED else Path(prompts).expanduser()
+        backbone, checkpoint, sigma = _open(path, weights, profile)
+        backbone.to(device, dtype or checkpoint.features.precision)
+        detector = cls(backbone, checkpoint, sigma, device, batch_size)
+        kept = detector.about.get(KEPT)
+        detector.threshold = Threshold.parse(kept) if kept else None
+        return detector
+
+    @overload
+    def predict(self, images: Picture, errors: Errors = "raise") -> Result: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, images: Iterable[Picture], errors: Errors = "raise") -> Predictions: ...
+
+    def predict(self, images: Picture | Iterable[Picture], errors: Errors = "raise") -> Result | Predictions:
+        """Score one image, or many.
+
+        Args:
+            images: a path, a Pillow image or an array (H, W, 3) of uint8; or an iterable of them. An iterable
+                is read as results are asked for, at most three batches ahead, so it may be endless.
+            errors: what an unreadable image among many does: `raise`, or `skip`, which leaves it out and adds
+                its sentence to `Predictions.skipped`.
+
+        Raises:
+            KitError: an image cannot be read; the sentence names it. A device without memory left.
+        """
+        if errors not in ("raise", "skip"):
+            raise KitError(f"errors = {errors!r} is unknown; use raise or skip.")
+        if is_single(images):
+            return next(Predictions(lambda skipped: self._stream([images], "raise", skipped)))  # type: ignore[list-item]
+        if not isinstance(images, Iterable):
+            decode(images, name_of(images, 0))  # says what it is, and what would do
+        return Predictions(lambda skipped: self._stream(images, errors, skipped))  # type: ignore[arg-type]
+
+    def calibrate(self, normal_images: Iterable[Picture], alpha: float = 0.05) -> Calibration:
+        """Choose the threshold above which an image is flagged, from normal images alone.
+
+        Of new images like these, a share of at most `alpha` is flagged, in the mean over such calibrations
+        (notebook 10). The level of a map's outline is chosen the same way, from the largest value of each
+        normal image's map.
+
+        Raises:
+            KitError: too few images for this alpha, or one that cannot be read.
+        """
+        found = [(result.score, float(result.map.max())) for result in self.predict(normal_images)]
+        scores, peaks = np.array(found).reshape(-1, 2).T
+        self.threshold = Threshold(calibrate(scores, alpha), calibrate(peaks, alpha))
+        return self.threshold.score
+
+    def save(self, path: str | Path) -> None:
+        """Write prompts and threshold as one file that `load` reads on any machine with the same CLIP.
+
+        CLIP itself is not in it. It is an ordinary checkpoint: notebooks and commands take it, too.
+
+        Raises:
+            KitError: the disk is full or the folder is not writable.
+        """
+        kept = {} if self.threshold is None else {KEPT: self.threshold.plain()}
+        about = {key: value for key, value in self.about.items() if key != KEPT} | kept
+        portable = self.features.model_copy(update={"weights": None})  # a path of this machine
+        save_prompts(Path(path), self.model, self.backbone, portable, about)
+
+    def _stream(self, images: Iterable[Picture], errors: Errors, skipped: list[str]) -> Iterator[Result]:
+        batch: list[_Ready] = []
+        for ready in self._decoded(images):
+            if isinstance(ready, KitError):
+                if errors == "raise":
+                    yield from self._judge(batch)
+                    raise ready
+                skipped.append(str(ready))
+                continue
+            batch.append(ready)
+            if len(batch) == self.batch_size:
+                yield from self._judge(batch)
+                batch = []
+        yield from self._judge(batch)
+
+    def _decoded(self, images: Iterable[Picture]) -> Iterator["_Ready | KitError"]:
+        """Images at the scored size, in order; threads decode two batches ahead of the one that is judged."""
+        waiting: deque[Future[_Ready | KitError]] = deque()
+        pool = ThreadPoolExecutor(torch.get_num_threads())
+        try:
+            for index, picture in enumerate(images):
+                if isinstance(picture, np.ndarray):
+                    picture = picture.copy()  # a camera may write the next frame into the same array
+                waiting.append(pool.submit(self._prepare, picture, index))
+                if len(waiting) > 2 * self.batch_size:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _prepare(self, picture: Picture, index: int) -> "_Ready | KitError":
+        name = name_of(picture, index)
+        try:
+            image = decode(picture, name)
+            return _Ready(name, index, image.width, image.height, rgb(image, self.features.image_size))
+        except KitError as error:  # returned, so that it comes in its turn
+            return error
+
+    def _judge(self, batch: list["_Ready"]) -> Iterator[Result]:
+        if not batch:
+            return
+        prediction = self.forward(np.stack([ready.pixels for ready in batch]))
+        patches = torch.stack([prediction.static[..., 1], prediction.adapted[..., 1]], dim=1).cpu().numpy()
+        scores, globals_ = prediction.score.tolist(), prediction.image_probability.tolist()
+        limits = self.threshold
+        for ready, score, probability, values in zip(batch, scores, globals_, patches, strict=True):
+            yield Result(
+                image=ready.name,
+                index=ready.index,
+                score=score,
+                probability=probability,
+                flagged=None if limits is None else bool(limits.score.flags(score)),
+                width=ready.width,
+                height=ready.height,
+                level=None if limits is None else limits.map.threshold,
+                evidence=WholeMap(values.copy(), self.features.image_size, self.sigma),
+            )
+
+    def forward(self, pixels: np.ndarray) -> Prediction:
+        """What the model says about RGB images (B, S, S, 3) uint8 of the scored size.
+
+        Features are rounded as the notebooks' cache rounds them, so that both give the same numbers.
+
+        Raises:
+            KitError: the device has no memory left, or the precision overflowed.
+        """
+        image, patches = (
+            torch.from_numpy(part).to(self.device).float()
+            for part in encode(self.backbone, self._tower, pixels)
+        )
+        with torch.inference_mode():
+            return self.model(image, patches, self._static)
+
+
+def _open(path: Path, weights: str | Path | None, profile: str | None) -> tuple[Backbone, Checkpoint, float]:
+    """The CLIP a file of prompts names, the prompts, and the smoothing of maps.
+
+    Raises:
+        KitError: as `Detector.load`.
+    """
+    if path.suffix == OFFICIAL:
+        chosen = load_profile(profile or "paper")
+        backbone = load_backbone(chosen.features.backbone, weights or chosen.features.weights)
+        model = load_official(path, backbone)
+        about = {"source": path.name}
+        return backbone, Checkpoint(model, chosen.features, about), chosen.scoring.sigma
+    features = FeatureSettings.parse(read_header(path)["features"])
+    chosen = load_profile(profile or profile_of(features.backbone))
+    here = features.weights if features.weights and Path(features.weights).is_file() else None
+    backbone = load_backbone(features.backbone, weights or here)
+    return backbone, load_prompts(path, backbone), chosen.scoring.sigma
