@@ -78,7 +78,8 @@ class Conventions:
     def deviations(self) -> str:
         """What is unlike the defaults, as a text to tell weights apart by; empty where nothing is."""
         default = asdict(DEFAULT)
-        return json.dumps({name: value for name, value in asdict(self).items() if value != default[name]})
+        unlike = {name: value for name, value in asdict(self).items() if value != default[name]}
+        return json.dumps(unlike) if unlike else ""
 
 
 DEFAULT = Conventions()

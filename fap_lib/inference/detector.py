@@ -10,9 +10,10 @@ from typing import Any, Literal, NamedTuple, Self, overload
 import numpy as np
 import torch
 
-from fap_lib.checkpoints import Checkpoint, load_prompts, read_header, save_prompts
+from fap_lib.checkpoints import Checkpoint, read_header, save_prompts
 from fap_lib.clip import mini
 from fap_lib.clip.backbone import Backbone, device_name, load_backbone
+from fap_lib.clip.state_file import is_safetensors
 from fap_lib.core.config import FeatureSettings, Precision, load_profile, profile_of
 from fap_lib.core.errors import KitError
 from fap_lib.data.features import BATCH, encode
@@ -21,16 +22,13 @@ from fap_lib.evaluation.calibration import Calibration, calibrate
 from fap_lib.inference.pictures import Picture, decode, is_single, name_of
 from fap_lib.inference.result import Result, WholeMap
 from fap_lib.model import Prediction
-from fap_lib.official.checkpoint import load_official
+from fap_lib.official.checkpoint import open_prompts
 
 SHIPPED = ("paper", "released")
 """Prompts that come with the kit, learned on its own mini CLIP."""
 
 KEPT = "threshold"
 """What a checkpoint's facts call the threshold that `Detector.save` put there."""
-
-OFFICIAL = ".pth"
-"""How the authors' files end."""
 
 Errors = Literal["raise", "skip"]
 
@@ -275,14 +273,12 @@ def _open(path: Path, weights: str | Path | None, profile: str | None) -> tuple[
     Raises:
         KitError: as `Detector.load`.
     """
-    if path.suffix == OFFICIAL:
+    if path.is_file() and not is_safetensors(path):  # the authors', which name no CLIP
         chosen = load_profile(profile or "paper")
         backbone = load_backbone(chosen.features.backbone, weights or chosen.features.weights)
-        model = load_official(path, backbone)
-        about = {"source": path.name}
-        return backbone, Checkpoint(model, chosen.features, about), chosen.scoring.sigma
+        return backbone, open_prompts(path, backbone, chosen.features), chosen.scoring.sigma
     features = FeatureSettings.parse(read_header(path)["features"])
     chosen = load_profile(profile or profile_of(features.backbone))
     here = features.weights if features.weights and Path(features.weights).is_file() else None
     backbone = load_backbone(features.backbone, weights or here)
-    return backbone, load_prompts(path, backbone), chosen.scoring.sigma
+    return backbone, open_prompts(path, backbone), chosen.scoring.sigma
