@@ -26,7 +26,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import study_tables
-from data_prep.mini import benchmark
+from data_prep.mini import benchmark, sets
 from fap_lib.clip import mini
 from fap_lib.clip.backbone import Backbone, load_backbone
 from fap_lib.core import paths
@@ -189,7 +189,7 @@ def cell(folder: Path, draw: int, train_set: str, jobs: list[tuple[str, int]]) -
 
     @cache
     def opened(name: str) -> FeatureCache:
-        full = benchmark.named(name, draw)
+        full = sets.named(name, draw)
         manifest = benchmark.write(paths.data() / full, full)
         return features(manifest, "test", backbone, profile.features)
 

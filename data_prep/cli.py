@@ -53,7 +53,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _list(_: argparse.Namespace) -> None:
-    from data_prep.mini.benchmark import SETS
+    from data_prep.mini.sets import SETS
     from data_prep.registry import DATASETS
     from fap_lib.core import paths
 

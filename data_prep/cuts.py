@@ -10,13 +10,8 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from data_prep.layouts import Splits, by_stem, folders, held_out, image_files, part
-from data_prep.workers import each
 from fap_lib.core.errors import KitError
-from fap_lib.data.images import binarise, open_image
 from fap_lib.data.manifest import Record, Split
 
 Cut = Callable[[Path, tuple[str, ...], Path], Splits]
@@ -113,7 +108,11 @@ def _squares(width: int, height: int) -> list[Box]:
 
 def _cut(strips: list[Strip], category: str, folder: Path) -> Splits:
     """Cut the strips into `folder/CATEGORY/{train/good,test/DEFECT,ground_truth/DEFECT}`."""
-    marked = list(each(_anomalous, strips, f"reading {category}"))
+    # Not at the top: these load what opens images, and who asks for a dataset's name opens none.
+    from data_prep.pieces import anomalous, save
+    from data_prep.workers import each
+
+    marked = list(each(anomalous, strips, f"reading {category}"))
     normal = [
         (strip, index)
         for strip, flags in zip(strips, marked, strict=True)
@@ -140,42 +139,6 @@ def _cut(strips: list[Strip], category: str, folder: Path) -> Splits:
                 continue
             pieces.append((index, record))
         jobs.append((strip, pieces))
-    for _ in each(partial(_save, folder), jobs, f"cutting {category}"):
+    for _ in each(partial(save, folder), jobs, f"cutting {category}"):
         pass
     return splits
-
-
-def _united(strip: Strip, size: tuple[int, int]) -> np.ndarray:
-    """The union of a strip's masks, (H, W) bool."""
-    whole = np.zeros(size[::-1], dtype=bool)
-    for path in strip.masks:
-        mask = open_image(path)
-        if mask.size != size:
-            raise KitError(f"the mask {path} is not as large as its image {strip.image}.")
-        whole |= binarise(mask, "nonzero")
-    return whole
-
-
-def _anomalous(strip: Strip) -> list[bool]:
-    """Which pieces of a strip have an anomalous pixel."""
-    size = open_image(strip.image).size
-    mask = _united(strip, size)
-    return [bool(mask[top:bottom, left:right].any()) for left, top, right, bottom in strip.boxes(*size)]
-
-
-def _save(folder: Path, job: tuple[Strip, list[tuple[int, Record]]]) -> None:
-    """Write the pieces of one strip, and the masks of the anomalous ones."""
-    strip, pieces = job
-    image = open_image(strip.image)
-    mask = _united(strip, image.size)
-    boxes = strip.boxes(*image.size)
-    for index, record in pieces:
-        left, top, right, bottom = boxes[index]
-        _write(folder / record.image, image.crop(boxes[index]))
-        if record.mask:
-            _write(folder / record.mask, Image.fromarray(mask[top:bottom, left:right]).convert("L"))
-
-
-def _write(path: Path, image: Image.Image) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, compress_level=1)

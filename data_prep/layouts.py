@@ -11,8 +11,6 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from fap_lib.core.errors import KitError
 from fap_lib.data.manifest import Record, Split
 
@@ -91,6 +89,8 @@ def held_out(count: int) -> set[int]:
     """
     if count < 2:
         raise KitError(f"there are only {count} normal images to split; the download is not complete.")
+    import numpy as np  # slow to load, and layouts are at hand wherever a dataset is named
+
     drawn = np.random.RandomState(42).permutation(count)
     return set(drawn[: math.ceil(HELD_OUT * count)].tolist())
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.layouts import MASK_ENDINGS, Splits, folders, record_of, visible_images
-from data_prep.mini.benchmark import is_generated
+from data_prep.mini.sets import is_generated
 from data_prep.prepare import link, refuse_other, store
 from data_prep.registry import DATASETS
 from fap_lib.core import arguments, paths

@@ -251,6 +251,9 @@ def test_weights_survive_the_conversion_to_safetensors(tmp_path):
         again = load_backbone("ViT-B-32-quickgelu", tmp_path / name)
         assert again.weights_sha256 == backbone.weights_sha256
         assert again.trained
+        for tensors in ("parameters", "buffers"):  # a buffer may be in no file
+            pairs = zip(getattr(backbone.clip, tensors)(), getattr(again.clip, tensors)(), strict=True)
+            assert all(torch.equal(one, other) for one, other in pairs)
     with pytest.raises(KitError, match="do not fit ViT-B-16-quickgelu"):
         load_backbone("ViT-B-16-quickgelu", tmp_path / "w.safetensors")
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -65,11 +66,44 @@ def test_the_lock_satisfies_the_project_and_names_no_address():
     assert "--index" not in paths.LOCK.read_text()
 
 
+HEAVY = "torch", "open_clip", "pandas", "matplotlib", "numpy", "scipy", "PIL", "tqdm"
+
+
+def loaded(code: str) -> str:
+    """Which of the slow packages a fresh Python has after `code`."""
+    code += f"\nprint('loaded', [name for name in {HEAVY} if name in __import__('sys').modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1]
+
+
 def test_the_public_face_has_docstrings_and_is_fast():
     import fap_lib
 
     assert all(getattr(fap_lib, name).__doc__ for name in fap_lib.__all__)
-    heavy = "torch", "open_clip", "pandas", "matplotlib", "numpy"
-    code = f"import sys, fap_lib, fap_lib.cli; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert loaded("import fap_lib") == "loaded []"
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("--help", 0),
+        ("score --help", 0),
+        ("data list", 0),
+        ("data show mvtec", 0),
+        ("data show mvtek", 2),
+        ("mini draw mini-tst", 2),
+        ("scor", 2),
+        ("data prepare mvtec --via carrier-pigeon", 2),
+    ],
+)
+def test_help_lists_and_refusals_load_nothing_slow(command, status):
+    code = f"""
+from fap_lib.cli import main
+status = None
+try:
+    status = main({command.split()})
+except SystemExit as end:
+    status = end.code
+assert status == {status}, status
+"""
+    assert loaded(code) == "loaded []"

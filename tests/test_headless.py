@@ -10,7 +10,7 @@ import torch
 import toy
 from test_data import REAL
 
-from data_prep.mini import benchmark
+from data_prep.mini import benchmark, sets
 from fap_lib.cli import main
 from fap_lib.core import paths
 from fap_lib.core.config import ModelSettings, ScoreSettings, TrainSettings
@@ -24,7 +24,7 @@ from fap_lib.training import train
 
 
 def test_the_demo_leaves_one_complete_folder(capsys, monkeypatch):
-    few = {name: replace(entry, good=6, each=1, train=0) for name, entry in benchmark.SETS.items()}
+    few = {name: replace(entry, good=6, each=1, train=0) for name, entry in sets.SETS.items()}
     monkeypatch.setattr(benchmark, "SETS", few)
     assert main(["demo"]) == 0
     *_, last = capsys.readouterr().out.splitlines()

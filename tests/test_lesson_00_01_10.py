@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data_prep.mini import benchmark
+from data_prep.mini import benchmark, sets
 from fap_lib.clip.attention import attend, attention_weights, project_qkv
 from fap_lib.clip.backbone import Backbone
 from fap_lib.clip.image_tower import resize_positions
@@ -25,8 +25,8 @@ from fap_lib.lessons.lesson import Lesson, open_lesson
 from fap_lib.lessons.outputs import contents, notebooks
 from fap_lib.runs.parameters import LessonRun
 
-TEST = replace(benchmark.SETS["mini-test"], categories=("leather", "cable"), good=20, each=1, train=0)
-AUXILIARY = replace(benchmark.SETS["mini-a"], good=10, each=2, train=0)
+TEST = replace(sets.SETS["mini-test"], categories=("leather", "cable"), good=20, each=1, train=0)
+AUXILIARY = replace(sets.SETS["mini-a"], good=10, each=2, train=0)
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lesson]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAP_HOME", str(tmp_path_factory.mktemp("home")))
         for base, entry in (("mini-test", TEST), ("mini-a", AUXILIARY)):
-            patch.setitem(benchmark.SETS, base, entry)
-            benchmark.write(paths.dataset(base), benchmark.named(base, 8))
+            patch.setitem(sets.SETS, base, entry)
+            benchmark.write(paths.dataset(base), sets.named(base, 8))
         yield open_lesson(LessonRun(data="mini-test", prompts="paper"))
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 
-from data_prep.mini import benchmark
+from data_prep.mini import benchmark, sets
 from fap_lib.cap import orthogonality_loss, prototype
 from fap_lib.core import paths
 from fap_lib.core.errors import KitError
@@ -31,7 +31,7 @@ from fap_lib.model import FAPrompt
 from fap_lib.pictures.prompts import before_and_after, each_prompt, layout, length_histograms
 from fap_lib.runs.parameters import LessonRun, PriorRun
 
-SMALL = replace(benchmark.SETS["mini-test"], good=6, each=1, train=1)
+SMALL = replace(sets.SETS["mini-test"], good=6, each=1, train=1)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def lessons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Less
     """The shipped prompts of both modes, with a small draw that no notebook uses."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAP_HOME", str(tmp_path_factory.mktemp("home")))
-        patch.setitem(benchmark.SETS, "mini-test", SMALL)
-        name = benchmark.named("mini-test", 7)
+        patch.setitem(sets.SETS, "mini-test", SMALL)
+        name = sets.named("mini-test", 7)
         benchmark.write(paths.dataset(name), name)
         yield {mode: open_lesson(LessonRun(data=name, prompts=mode)) for mode in ("paper", "released")}
 

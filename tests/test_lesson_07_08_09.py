@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import study as trainings
 from benchmarks import study_tables
-from data_prep.mini import benchmark
+from data_prep.mini import benchmark, sets
 from fap_lib.core import paths
 from fap_lib.core.config import load_profile
 from fap_lib.core.errors import KitError
@@ -23,7 +23,7 @@ from fap_lib.pictures import evidence
 from fap_lib.runs.parameters import LessonRun
 from fap_lib.runs.preparation import captions
 
-WORLD = benchmark.Set(("leather", "metal", "screw"), (), good=8, each=2, train=1)
+WORLD = sets.Set(("leather", "metal", "screw"), (), good=8, each=2, train=1)
 """A small part of the notebooks' dataset, drawn anew."""
 
 
@@ -31,7 +31,7 @@ WORLD = benchmark.Set(("leather", "metal", "screw"), (), good=8, each=2, train=1
 def lesson(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAP_HOME", str(tmp_path_factory.mktemp("home")))
-        patch.setitem(benchmark.SETS, "mini-test", WORLD)
+        patch.setitem(sets.SETS, "mini-test", WORLD)
         benchmark.write(paths.dataset("mini-test"), "mini-test")
         return open_lesson(LessonRun(data="mini-test", prompts="paper", device="cpu"))
 

@@ -10,11 +10,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from benchmarks import study, study_tables
-from data_prep.mini import benchmark, captions, pretrain
-from data_prep.mini.benchmark import SETS, UNSEEN
+from data_prep.mini import benchmark, captions, sets
 from data_prep.mini.canvas import STRUCTURAL
 from data_prep.mini.defects import DEFECTS
 from data_prep.mini.generator import CATEGORIES, KINDS, Sample, kinds_of, sample
+from data_prep.mini.sets import SETS, UNSEEN
 from fap_lib import checkpoints
 from fap_lib.clip import mini
 from fap_lib.clip.backbone import Backbone, load_backbone
@@ -24,6 +24,7 @@ from fap_lib.data.features import FeatureCache, features
 from fap_lib.data.manifest import read_manifest
 from fap_lib.evaluation import baselines
 from fap_lib.evaluation.scoring import MEAN, score, score_with
+from pretraining import loop
 from pretraining.loop import RECIPES, UNSEEN_CATEGORIES, UNSEEN_KINDS, Recipe
 
 PAIRS = [(category, kind) for category in CATEGORIES for kind in kinds_of(category)]
@@ -158,7 +159,7 @@ def test_a_folder_that_is_not_empty_and_an_unknown_name_are_refused(tmp_path):
         benchmark.write(tmp_path, "mini-a")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["mine.txt"]
     with pytest.raises(KitError, match="unknown generated dataset 'mini-tst'; the nearest is 'mini-test'"):
-        benchmark.parse("mini-tst")
+        sets.parse("mini-tst")
 
 
 # Captions and pre-training
@@ -167,7 +168,7 @@ def test_a_folder_that_is_not_empty_and_an_unknown_name_are_refused(tmp_path):
 def test_captions_use_known_words_and_state_words_are_rare_and_often_wrong():
     rng = np.random.default_rng(0)
     states = captions.StateWords(share=0.2, right=0.7)
-    vocabulary = pretrain.Vocabulary()
+    vocabulary = loop.Vocabulary()
     right = wrong = 0
     for index in range(4000):
         look = captions.appearance("crack", "dark", "black", rng) if index % 2 else None
@@ -184,10 +185,10 @@ SHORT = Recipe(images=1000, steps=4, stages=((0.5, 48, 6), (0.5, 96, 4)), warm_u
 
 
 def test_pre_training_that_was_stopped_continues_bit_for_bit(tmp_path, monkeypatch):
-    whole = load_file(pretrain.train(tmp_path / "whole", SHORT))
+    whole = load_file(loop.train(tmp_path / "whole", SHORT))
     (tmp_path / "halted").mkdir()
     (tmp_path / "whole" / "pool").rename(tmp_path / "halted" / "pool")
-    real, calls = pretrain.losses, []
+    real, calls = loop.losses, []
 
     def stops(*arguments):
         calls.append(arguments)
@@ -195,16 +196,16 @@ def test_pre_training_that_was_stopped_continues_bit_for_bit(tmp_path, monkeypat
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(pretrain, "losses", stops)
+    monkeypatch.setattr(loop, "losses", stops)
     with pytest.raises(KeyboardInterrupt):
-        pretrain.train(tmp_path / "halted", SHORT, save_every=2)
+        loop.train(tmp_path / "halted", SHORT, save_every=2)
     monkeypatch.undo()
-    halted = load_file(pretrain.train(tmp_path / "halted", SHORT, save_every=2))
+    halted = load_file(loop.train(tmp_path / "halted", SHORT, save_every=2))
     assert whole.keys() == halted.keys()
     assert all(torch.equal(whole[name], halted[name]) for name in whole)
 
     with pytest.raises(KitError, match="holds a run of another recipe"):
-        pretrain.train(tmp_path / "halted", replace(SHORT, seed=1))
+        loop.train(tmp_path / "halted", replace(SHORT, seed=1))
 
 
 # The shipped weights

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image
 
-from data_prep.mini import benchmark
+from data_prep.mini import benchmark, sets
 from fap_lib.core.files import atomic
 from fap_lib.data.manifest import Manifest, Record, write_manifest
 
@@ -68,6 +68,6 @@ def _save(path: Path, pixels: np.ndarray) -> None:
 
 def mini(folder: Path) -> Manifest:
     """A small draw of the mini world's test set: two categories, two normal images, one of each defect."""
-    few = replace(benchmark.SETS["mini-test"], categories=("leather", "pill"), good=2, each=1, train=0)
-    with patch.dict(benchmark.SETS, {"mini-test": few}):
+    few = replace(sets.SETS["mini-test"], categories=("leather", "pill"), good=2, each=1, train=0)
+    with patch.dict(sets.SETS, {"mini-test": few}):
         return benchmark.write(folder, "mini-test")

@@ -20,8 +20,11 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
 
 
 def _draw(chosen: argparse.Namespace) -> None:
-    from data_prep.mini import benchmark
+    from data_prep.mini.sets import parse
     from fap_lib.core import paths
+
+    parse(chosen.name)  # a mistyped name is refused before anything slow is loaded
+    from data_prep.mini import benchmark
 
     manifest = benchmark.write(chosen.to or paths.data() / chosen.name, chosen.name)
     for split, records in manifest.splits.items():

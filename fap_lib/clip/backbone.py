@@ -142,7 +142,9 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         if weights != RANDOM:
             path = _official_weights(name) if weights is None else Path(weights).expanduser()
             state, conventions = _read(name, path, official=weights is None)
-        clip = _seeded(lambda: open_clip.CLIP(**config | {"quick_gelu": conventions.quick_gelu}))
+        # Where a file has all values, no memory and no random draw is spent on what it replaces.
+        with torch.device("cpu" if state is None else "meta"):
+            clip = _seeded(lambda: open_clip.CLIP(**config | {"quick_gelu": conventions.quick_gelu}))
         if state is not None:
             _fill(clip, state, f"the weights {path} do not fit {name}")
         backbone = Backbone(name, clip, _tokenizer(), state is not None, conventions)
@@ -244,4 +246,7 @@ def _fill(clip: open_clip.CLIP, state: dict[str, Tensor], problem: str) -> None:
             raise KitError(
                 f"{problem}: {key} has the shape {tuple(state[key].shape)}, needed is {tuple(value.shape)}."
             )
-    clip.load_state_dict({key: state[key].float() for key in wanted})
+    clip.load_state_dict({key: state[key].float().contiguous() for key in wanted}, assign=True)
+    # The one tensor that no file holds: a token sees itself and those before it.
+    mask = torch.full(clip.attn_mask.shape, float("-inf")).triu(1)
+    clip.register_buffer("attn_mask", mask, persistent=False)

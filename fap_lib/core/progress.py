@@ -5,8 +5,6 @@ import sys
 from collections.abc import Iterable
 from typing import TypeVar
 
-from tqdm.auto import tqdm
-
 Item = TypeVar("Item")
 
 
@@ -15,6 +13,8 @@ def bar(items: Iterable[Item], title: str, total: int | None = None, start: int 
 
     Headless runs set `FAP_PROGRESS=0`: a notebook bar would store a widget nobody can open.
     """
+    from tqdm.auto import tqdm  # slow to import, and seldom seen
+
     seen = os.environ.get("FAP_PROGRESS") != "0" and (in_notebook() or sys.stderr.isatty())
     return tqdm(items, desc=title, total=total, initial=start, disable=not seen)
 

@@ -14,7 +14,7 @@ from fap_lib.data.manifest import Manifest
 
 def known() -> list[str]:
     """Names of all datasets the kit can prepare or draw."""
-    from data_prep.mini.benchmark import SETS
+    from data_prep.mini.sets import SETS
     from data_prep.registry import DATASETS
 
     return [*DATASETS, *SETS]
@@ -22,7 +22,7 @@ def known() -> list[str]:
 
 def is_generated(name: str) -> bool:
     """Whether `name` is a set of the mini world, which is drawn and never downloaded."""
-    from data_prep.mini.benchmark import is_generated
+    from data_prep.mini.sets import is_generated
 
     return is_generated(name)
 
