@@ -23,7 +23,7 @@ from torch import Tensor
 from fap_lib.clip.backbone import Backbone
 from fap_lib.clip.image_tower import resize_positions
 from fap_lib.core.config import FeatureSettings, ScoreSettings, TrainSettings
-from fap_lib.data.features import load_pair
+from fap_lib.data.encoding import load_pair
 from fap_lib.data.manifest import Manifest
 from fap_lib.model import FAPrompt
 from fap_lib.training import batches, make_optimiser

@@ -27,7 +27,8 @@ from fap_lib.clip.backbone import RANDOM, Backbone, load_backbone
 from fap_lib.clip.image_tower import ImageTower
 from fap_lib.core import paths
 from fap_lib.core.config import Profile, load_profile
-from fap_lib.data.features import FeatureCache, decoded, features, load_pair
+from fap_lib.data.encoding import decoded, load_pair
+from fap_lib.data.features import FeatureCache, features
 from fap_lib.data.manifest import Manifest, Record
 from fap_lib.data.store import Store
 from fap_lib.evaluation.metrics import pixel_metrics
@@ -98,9 +99,7 @@ def backbone_of(name: str) -> Backbone:
         return load_backbone(name, RANDOM)
     if (mini.WEIGHTS / "mini.safetensors").is_file():
         return load_backbone(name)
-    drawn = load_backbone("tiny-random")  # for its tokenizer
-    torch.manual_seed(0)
-    return Backbone(name, mini.build(), drawn.tokenizer, trained=False)
+    return load_backbone(name, RANDOM)
 
 
 def cases(subject: Subject) -> Iterator[Case]:

@@ -4,14 +4,13 @@ Adding a dataset is one entry here and, only where its raw layout is new, one sh
 `layouts.py` (or in `cuts.py`, where the protocol cuts the images).
 """
 
-import difflib
 from dataclasses import dataclass
 from typing import Literal
 
 from data_prep import cuts, layouts
 from data_prep.cuts import Cut
 from data_prep.layouts import Layout
-from fap_lib.core.errors import KitError
+from fap_lib.core.errors import KitError, nearest
 from fap_lib.data.manifest import MaskRule
 
 Counts = tuple[int, int]
@@ -584,6 +583,6 @@ def find(name: str) -> Dataset:
     others = [entry for entry in _ENTRIES if low in (entry.paper.lower(), entry.loader.lower())]
     if len(others) == 1:
         return others[0]
-    near = difflib.get_close_matches(low, DATASETS, n=1, cutoff=0)[0]
+    near = nearest(low, DATASETS)
     known = ", ".join(DATASETS)
     raise KitError(f"unknown dataset {name!r}; the nearest known one is {near!r} (known: {known}).")

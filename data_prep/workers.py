@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from typing import TypeVar
 
 from fap_lib.core.errors import KitError
+from fap_lib.core.processes import main_hidden
 from fap_lib.core.progress import bar
 
 Job = TypeVar("Job")
@@ -32,7 +33,8 @@ def each(work: Callable[[Job], Result], jobs: Sequence[Job], title: str) -> Iter
     # Not forked: a process that has used torch cannot be copied safely.
     pool = ProcessPoolExecutor(processes, get_context("spawn"))
     try:
-        with _without_interrupts():  # the processes start here and inherit it: Ctrl-C is for this one alone
+        # The processes start here, and inherit this: Ctrl-C is for this one alone.
+        with main_hidden(), _without_interrupts():
             results = pool.map(work, jobs, chunksize=_CHUNK)
         yield from bar(results, title, len(jobs))
     except BrokenProcessPool as error:

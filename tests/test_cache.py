@@ -1,5 +1,6 @@
 """A cache is trusted only while its inputs and its bytes are unchanged."""
 
+import inspect
 import os
 import signal
 import threading
@@ -12,9 +13,13 @@ import torch
 import toy
 from PIL import Image
 
+from fap_lib.clip import image_tower
+from fap_lib.clip.backbone import TINY, load_backbone
 from fap_lib.core import paths
 from fap_lib.core.errors import KitError
+from fap_lib.data import encoding
 from fap_lib.data import features as cache_module
+from fap_lib.data.encoding import load_pair
 from fap_lib.data.features import COMPLETE, features, gather, part
 from fap_lib.data.images import load_mask
 
@@ -41,7 +46,7 @@ def folder() -> Path:
 def test_features_are_the_towers_and_each_image_passes_once(dataset, backbone, small, counted):
     cache = features(dataset, "test", backbone, small)
     assert sum(counted) == len(cache) == 16
-    pixels, mask = cache_module.load_pair(dataset, dataset.records("test")[1], 70)
+    pixels, mask = load_pair(dataset, dataset.records("test")[1], 70)
     raw = backbone.image_tower(70, 2)(backbone.normalise(pixels[None]))
     image, patches = cache.features(np.array([1]))
     expected = torch.nn.functional.normalize(raw.tokens[0, 1:], dim=-1)
@@ -106,14 +111,41 @@ def test_a_changed_image_or_mask_is_noticed(dataset, backbone, small, counted):
     assert bool(features(dataset, "test", backbone, small).masks(np.array([1])).all())
 
 
-@pytest.mark.parametrize(
-    "change", [{"image_size": 98}, {"vv_blocks": 1}, {"class_norm": True}, {"precision": "bfloat16"}]
-)
+@pytest.mark.parametrize("change", [{"image_size": 98}, {"vv_blocks": 1}, {"class_norm": True}])
 def test_every_setting_has_its_own_cache(dataset, backbone, small, change):
     first = features(dataset, "test", backbone, small)
     other = features(dataset, "test", backbone, small.model_copy(update=change))
     assert first.digest != other.digest
     assert len(list(paths.cache().iterdir())) == 2
+
+
+def test_a_precision_has_its_own_cache_and_is_the_one_the_tower_runs_in(dataset, backbone, small):
+    low = small.model_copy(update={"precision": "bfloat16"})
+    with pytest.raises(KitError, match=r"in bfloat16, but the image tower of .* is in float32"):
+        features(dataset, "test", backbone, low)
+    first = features(dataset, "test", backbone, small)
+    other = features(dataset, "test", load_backbone(TINY).to("cpu", "bfloat16"), low)
+    assert first.digest != other.digest
+    assert not np.array_equal(first.patches, other.patches)
+    with pytest.raises(KitError, match=r"in float32, but the image tower of .* is in bfloat16"):
+        features(dataset, "test", load_backbone(TINY).to("cpu", "bfloat16"), small)
+
+
+def test_other_code_has_another_cache_but_other_words_have_not(dataset, backbone, small, monkeypatch):
+    first = features(dataset, "test", backbone, small).digest
+    now = encoding.code()
+    source = inspect.getsource
+
+    def digest_after(old: str, new: str) -> str:
+        assert old in source(image_tower)
+        monkeypatch.setattr(inspect, "getsource", lambda part: source(part).replace(old, new))
+        encoding.code.cache_clear()
+        return encoding.code()
+
+    assert digest_after("resized bilinearly", "resized") == now
+    assert digest_after('mode="bilinear"', 'mode="bicubic"') != now
+    assert features(dataset, "test", backbone, small).digest != first
+    encoding.code.cache_clear()
 
 
 def test_an_interrupted_extraction_keeps_what_it_has(dataset, backbone, small, monkeypatch):

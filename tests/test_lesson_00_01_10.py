@@ -14,7 +14,8 @@ from fap_lib.clip.backbone import Backbone
 from fap_lib.clip.image_tower import resize_positions
 from fap_lib.core import paths
 from fap_lib.core.config import load_profile
-from fap_lib.data.features import FeatureCache, encode, features
+from fap_lib.data.encoding import encode
+from fap_lib.data.features import FeatureCache, features
 from fap_lib.data.images import load_image
 from fap_lib.data.manifest import Record, read_manifest
 from fap_lib.evaluation.baselines import WORDINGS, text_features

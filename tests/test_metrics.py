@@ -165,6 +165,11 @@ def test_what_cannot_be_computed_says_why():
         assert len(found) == 5
         assert {metric.value for metric in found.values()} == {None}
         assert {metric.reason for metric in found.values()} == {reason}
+    least = np.float32(1e-45)
+    for span in (least, 99 * least):  # a 200th of it is 0
+        found = computed(np.where(masks, span, np.float32(0)).astype(np.float32), masks)
+        assert found["auroc"].value == 1
+        assert found["aupro_official"].value is None
     constant = computed(np.full_like(maps, 0.5), masks)
     assert constant["auroc"].value == pytest.approx(0.5)
     assert constant["aupro_official"].value is None
@@ -195,8 +200,15 @@ def test_image_metrics_equal_scikit_learns():
     )
 
 
-@pytest.mark.parametrize(("labels", "kind"), [([0, 0], "normal"), ([1, 1], "anomalous")])
-def test_image_metrics_of_one_class_are_undefined(labels, kind):
-    found = image_metrics(np.array(labels), np.array([0.1, 0.2]))
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ([0, 0], "all images are normal"),
+        ([1, 1], "all images are anomalous"),
+        ([], "no image has a label"),
+    ],
+)
+def test_image_metrics_of_one_class_are_undefined(labels, reason):
+    found = image_metrics(np.array(labels), np.full(len(labels), 0.1))
     assert [metric.value for metric in found] == [None] * 3
-    assert {metric.reason for metric in found} == {f"all images are {kind}"}
+    assert {metric.reason for metric in found} == {reason}

@@ -13,8 +13,10 @@ from benchmarks.measure import peak, relative, reset_peak
 from benchmarks.rows import backbone_of
 from fap_lib.core.config import ModelSettings, ScoreSettings, TrainSettings
 from fap_lib.core.errors import KitError
-from fap_lib.data.features import decoded, features, load_pair, read_rows
+from fap_lib.data.encoding import decoded, load_pair
+from fap_lib.data.features import features
 from fap_lib.data.images import load_image
+from fap_lib.data.store import read_rows
 from fap_lib.evaluation import scoring
 from fap_lib.evaluation.metrics import official_thresholds, pixel_metrics
 from fap_lib.evaluation.scoring import score

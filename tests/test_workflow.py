@@ -15,10 +15,11 @@ from fap_lib.core import paths
 from fap_lib.core.config import ModelSettings
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import disk_errors, locked
+from fap_lib.core.fingerprint import fingerprint
 from fap_lib.evaluation.baselines import PUBLISHED
 from fap_lib.grids import compare, grid, jobs, snakemake
-from fap_lib.grids.fingerprint import fingerprint
 from fap_lib.model import FAPrompt
+from fap_lib.runs.notebook import code_cells
 from fap_lib.training import losses
 
 MINI = paths.WORKFLOW / "grids" / "mini.yaml"
@@ -218,7 +219,7 @@ def edit(path, old, new):
 
 def test_prose_does_not_change_a_fingerprint_but_code_does(copy):
     notebook = copy / "notebooks" / "04_train_prompts.ipynb"
-    before = fingerprint(notebook)
+    before = fingerprint(code_cells(notebook))
 
     content = nbformat.read(notebook, as_version=4)
     for cell in content.cells:
@@ -232,15 +233,15 @@ def test_prose_does_not_change_a_fingerprint_but_code_does(copy):
     edit(
         copy / "fap_lib" / "runs" / "report.py", "max-width: 60rem", "max-width: 50rem"
     )  # no step of a training
-    assert fingerprint(notebook) == before
+    assert fingerprint(code_cells(notebook)) == before
 
     edit(copy / "fap_lib" / "cap.py", "0.02 * torch.randn(normal", "0.03 * torch.randn(normal")
-    changed = fingerprint(notebook)
+    changed = fingerprint(code_cells(notebook))
     assert changed != before, "training.py -> model.py -> cap.py"
     last = [cell for cell in content.cells if cell.cell_type == "code"][-1]
     last.source += "\nprint(1)"
     nbformat.write(content, notebook)
-    assert fingerprint(notebook) != changed
+    assert fingerprint(code_cells(notebook)) != changed
 
 
 def test_records_change_only_with_what_a_job_depends_on(tmp_path):

@@ -1,6 +1,5 @@
 """The mini world on disk: datasets in MVTec AD's folder layout, with fixed splits and independent draws."""
 
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from data_prep.mini.sets import SETS, parse
 from data_prep.workers import each
 from fap_lib.core import arguments
 from fap_lib.core.errors import KitError
-from fap_lib.core.files import disk_errors
+from fap_lib.core.files import whole_folder
 from fap_lib.data.manifest import Manifest, read_manifest, write_manifest
 
 SIZE_FACTOR = 1.15
@@ -36,19 +35,13 @@ def write(folder: Path, name: str) -> Manifest:
         return read_manifest(folder)
     if folder.exists() and any(folder.iterdir()):
         raise KitError(f"{folder} is not empty and does not hold {name}; give another folder or empty it.")
-    partial_ = folder.with_name(f".{folder.name}.partial")
-    with disk_errors(folder):
-        shutil.rmtree(partial_, ignore_errors=True)
-        partial_.mkdir(parents=True)
-        for _ in each(partial(_draw, partial_), plan(base, draw), f"drawing {name}"):
+    with whole_folder(folder) as unfinished:
+        for _ in each(partial(_draw, unfinished), plan(base, draw), f"drawing {name}"):
             pass
-        manifest = Manifest(partial_, name, "nonzero", mvtec_like(partial_, SETS[base].categories))
+        manifest = Manifest(unfinished, name, "nonzero", mvtec_like(unfinished, SETS[base].categories))
         write_manifest(
             manifest, {"title": f"generated images: {', '.join(SETS[base].categories)}", "draw": draw}
         )
-        if folder.exists():
-            folder.rmdir()
-        partial_.rename(folder)
     return read_manifest(folder)
 
 

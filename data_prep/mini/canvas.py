@@ -80,7 +80,6 @@ class Canvas:
         self.u = self.x * 40 + start[0]
         self.v = self.y * 40 + start[1]
         self.words: dict[str, str] = {}
-        self.fault_drawn = False
 
     def noise(self, layer: int, stretch_u: float = 1, stretch_v: float = 1) -> np.ndarray:
         """Noise fixed to the surface, (SIZE, SIZE), unit variance; stretch > 1 elongates it."""
@@ -109,7 +108,6 @@ class Canvas:
         """Which of `count` parts has the fault, or -1 where the picture is to be whole."""
         if self.fault != fault:
             return -1
-        self.fault_drawn = True
         return int(self.fault_rng.integers(count))
 
     def coverage(self, signed: np.ndarray) -> np.ndarray:

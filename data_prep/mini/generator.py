@@ -1,6 +1,5 @@
 """One image of the mini world: a category, perhaps a defect, a random pose and camera; and its exact mask."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from scipy.ndimage import binary_closing
 from data_prep.mini import objects, organs, textures
 from data_prep.mini.canvas import SIZE, STRUCTURAL, Canvas, bank, grid
 from data_prep.mini.defects import DEFECTS
-from fap_lib.core.errors import KitError
+from fap_lib.core.errors import KitError, nearest
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def _category(name: str) -> Category:
 
 
 def _refuse(what: str, name: str, known: tuple[str, ...], of: str = "") -> None:
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0)[0]
+    near = nearest(name, known)
     raise KitError(
         f"unknown {what} {name!r}{of}; the nearest known one is {near!r} (known: {', '.join(known)})."
     )

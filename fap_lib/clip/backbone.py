@@ -1,6 +1,5 @@
 """Loading a frozen CLIP: any open_clip ViT, from its download, a local file, or a seed."""
 
-import difflib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from fap_lib.clip.state_file import read_state
 from fap_lib.clip.text_tower import TextTower
 from fap_lib.core import paths
 from fap_lib.core.config import Precision
-from fap_lib.core.errors import KitError
+from fap_lib.core.errors import KitError, nearest
 from fap_lib.core.files import atomic, sha256
 
 RANDOM = "random"
@@ -87,6 +86,11 @@ class Backbone:
         self.visual.to(getattr(torch, precision))
         return self
 
+    @property
+    def precision(self) -> str:
+        """The precision that the image tower is in, named as in the settings."""
+        return str(self.visual.conv1.weight.dtype).removeprefix("torch.")
+
     def image_tower(self, image_size: int, vv_blocks: int, class_norm: bool = False) -> ImageTower:
         return ImageTower(self.visual, image_size, vv_blocks, class_norm)
 
@@ -126,16 +130,16 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         KitError: unknown name; weights that cannot be had, do not fit, or want to execute code.
     """
     if name == TINY:
-        if weights is not None:
+        if weights not in (None, RANDOM):
             raise KitError(
                 f"the backbone {TINY} draws its weights from a seed and reads none from {weights}."
             )
         clip = _seeded(lambda: open_clip.CLIP(**_TINY_CONFIG))
         backbone = Backbone(name, clip, _tokenizer(), False, Conventions(quick_gelu=True))
     elif name in (mini.MINI, mini.SILENT):
-        own = Path(weights).expanduser() if weights else None
-        clip = _seeded(lambda: mini.load(name, own))
-        backbone = Backbone(name, clip, _tokenizer(), True)
+        own = Path(weights).expanduser() if weights and weights != RANDOM else None
+        clip = _seeded(mini.build if weights == RANDOM else lambda: mini.load(name, own))
+        backbone = Backbone(name, clip, _tokenizer(), weights != RANDOM)
     else:
         config = _config(name)
         state, conventions = None, Conventions.of_architecture(name)
@@ -177,8 +181,8 @@ def _config(name: str) -> dict[str, Any]:
     """
     known = open_clip.list_models()
     if name not in known:
-        near = difflib.get_close_matches(name, [*known, TINY, mini.MINI, mini.SILENT], n=1, cutoff=0)
-        raise KitError(f"unknown backbone {name!r}; the nearest known one is {near[0]!r}.")
+        near = nearest(name, [*known, TINY, mini.MINI, mini.SILENT])
+        raise KitError(f"unknown backbone {name!r}; the nearest known one is {near!r}.")
     config: dict[str, Any] = open_clip.get_model_config(name)
     vision = config["vision_cfg"]
     unusual = [

@@ -79,8 +79,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     replaced = target.with_name(f".{target.name}.old")
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(target.with_name(f".{target.name}.lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(target.with_name(f".{target.name}.lock")):
             _restore(replaced, target)
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()

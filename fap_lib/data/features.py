@@ -20,9 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from fap_lib.clip.backbone import Backbone
 from fap_lib.clip.image_tower import ImageTower
@@ -31,15 +29,10 @@ from fap_lib.core.config import FeatureSettings
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import disk_errors, locked, write_json
 from fap_lib.core.progress import bar
-from fap_lib.data.images import load_mask, open_image, rgb
+from fap_lib.data import encoding
+from fap_lib.data.encoding import BATCH, decoded, encode
 from fap_lib.data.manifest import Manifest, Record, Split
 from fap_lib.data.store import Stamp, Store, read_rows
-
-VERSION = 1
-"""Raise it when a change of code changes features, masks or their layout."""
-
-BATCH = 8
-"""Images encoded at once."""
 
 COMPLETE = "complete.json"
 
@@ -124,10 +117,10 @@ def features(
     """Open the cache of a split, after making every row that is missing, outdated or damaged.
 
     Raises:
-        KitError: an image or mask is missing or unreadable, the disk is full, a feature is not finite,
-            the GPU has no memory left.
+        KitError: an image or mask is missing or unreadable, the backbone is in another precision than the
+            settings', the disk is full, a feature is not finite, the GPU has no memory left.
     """
-    tower = backbone.image_tower(settings.image_size, settings.vv_blocks, settings.class_norm)
+    tower = _tower(backbone, settings)
     records = manifest.records(split)
     key = _key(manifest, split, backbone, settings)
     folder = _folder(manifest, split, key)
@@ -172,7 +165,7 @@ def gather(
 
     The disk holds one shard twice at most. A row that no shard has, or a bad one, is made here.
     """
-    tower = backbone.image_tower(settings.image_size, settings.vv_blocks, settings.class_norm)
+    tower = _tower(backbone, settings)
     folder = _folder(manifest, split, _key(manifest, split, backbone, settings))
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -189,6 +182,15 @@ def gather(
                     shutil.rmtree(source)
                 start += len(shard.records(split))
     return features(manifest, split, backbone, settings)
+
+
+def _tower(backbone: Backbone, settings: FeatureSettings) -> ImageTower:
+    if backbone.precision != settings.precision:
+        raise KitError(
+            f"the settings want features in {settings.precision}, but the image tower of {backbone.name} is "
+            f"in {backbone.precision}; call backbone.to(device, {settings.precision!r}) first."
+        )
+    return backbone.image_tower(settings.image_size, settings.vv_blocks, settings.class_norm)
 
 
 @contextmanager
@@ -208,13 +210,13 @@ def _alone(folder: Path) -> Iterator[None]:
 def _key(manifest: Manifest, split: Split, backbone: Backbone, settings: FeatureSettings) -> dict[str, Any]:
     """All that the rows of a cache depend on."""
     return {
-        "version": VERSION,
+        "code": encoding.code(),
         "weights": backbone.weights_sha256,
         "mask_rule": manifest.mask_rule,
         "image_size": settings.image_size,
         "vv_blocks": settings.vv_blocks,
         "class_norm": settings.class_norm,
-        "precision": settings.precision,
+        "precision": backbone.precision,
         "root": str(manifest.root),
         "records": [[record.image, record.mask] for record in manifest.records(split)],
     }
@@ -261,67 +263,3 @@ def _fill(
             for row, index in enumerate(chunk):
                 bits = np.packbits(pairs[row][1])
                 writer.put(index, stamps[index], image=image[row], patches=patches[row], masks=bits)
-
-
-def decoded(
-    manifest: Manifest, records: list[Record], size: int, chunks: list[list[int]]
-) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
-    """Images and masks (see `load_pair`) of each chunk of records, decoded ahead in worker processes.
-
-    Raises:
-        KitError: an image or mask is missing, unreadable, or does not fit the other.
-    """
-    loader = DataLoader(
-        _Pairs(manifest, records, size),
-        batch_sampler=chunks,
-        collate_fn=list,
-        num_workers=min(torch.get_num_threads(), len(chunks) // 2),  # none for a handful of images
-        generator=torch.Generator(),  # without one, the loader would move torch's global random state
-    )
-    for pairs in loader:
-        for pair in pairs:
-            if isinstance(pair, KitError):
-                raise pair
-        yield pairs
-
-
-class _Pairs(Dataset):
-    """What `load_pair` says of each record. An error is returned: raised in a worker, it would arrive
-    wrapped in a traceback."""
-
-    def __init__(self, manifest: Manifest, records: list[Record], size: int):
-        self.manifest, self.records, self.size = manifest, records, size
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray] | KitError:
-        try:
-            return load_pair(self.manifest, self.records[index], self.size)
-        except KitError as error:
-            return error
-
-
-def load_pair(manifest: Manifest, record: Record, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image (size, size, 3) uint8 and mask (size, size) bool of a record; no mask is all False."""
-    image = open_image(manifest.root / record.image)
-    if record.mask is None:
-        return rgb(image, size), np.zeros((size, size), dtype=bool)
-    return rgb(image, size), load_mask(manifest.root / record.mask, manifest.mask_rule, image.size, size)
-
-
-def encode(backbone: Backbone, tower: ImageTower, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Unit features of RGB images (B, H, W, 3) uint8, as float16: global (B, D), patches (B, N, D).
-
-    Raises:
-        KitError: the precision overflowed, or the GPU has no memory left.
-    """
-    try:
-        raw = tower(backbone.normalise(images))
-    except torch.cuda.OutOfMemoryError as error:
-        raise KitError(
-            f"the GPU has no memory left to encode {len(images)} images at once; "
-            f"set the feature batch size to {max(1, len(images) // 2)}."
-        ) from error
-    image = F.normalize(raw.image.float(), dim=-1)
-    patches = F.normalize(raw.tokens[:, 1:].float(), dim=-1)
-    if not bool(image.isfinite().all() and patches.isfinite().all()):
-        raise KitError("a CLIP feature is not a finite number; set precision to float32 or bfloat16.")
-    return image.half().cpu().numpy(), patches.half().cpu().numpy()

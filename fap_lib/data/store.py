@@ -14,12 +14,11 @@ import numpy as np
 
 from fap_lib.core.errors import KitError
 
-BATCH = 8
-"""Images encoded at once."""
-
 _ROW = np.dtype(
     [("image_size", "u8"), ("image_time", "u8"), ("mask_size", "u8"), ("mask_time", "u8"), ("checksum", "u4")]
 )
+
+_COPIED = 8  # rows held in memory at once
 
 Stamp = tuple[int, int, int, int]
 """Size and modification time of an image, then of its mask."""
@@ -99,8 +98,8 @@ class Store:
             rows = np.load(source / f"{name}.npy", mmap_mode="r")
             with open(self.path(name), "r+b") as file:
                 file.seek(_data_offset(file) + start * rows[0].nbytes)
-                for first in range(0, len(rows), BATCH):
-                    file.write(rows[first : first + BATCH].tobytes())
+                for first in range(0, len(rows), _COPIED):
+                    file.write(rows[first : first + _COPIED].tobytes())
                 file.flush()
                 os.fsync(file.fileno())
 

@@ -57,6 +57,8 @@ _PIXEL = {
 
 def image_metrics(labels: np.ndarray, scores: np.ndarray) -> list[Metric]:
     """AUROC, average precision and largest F1 of image scores (n,) against labels (n,) in {0, 1}."""
+    if len(labels) == 0:
+        return _undefined("image", _IMAGE, "no image has a label")
     if len(np.unique(labels)) < 2:
         kind = "anomalous" if np.all(labels) else "normal"
         return _undefined("image", _IMAGE, f"all images are {kind}")
@@ -167,12 +169,14 @@ def _divisions(negative: Tensor, positive: Tensor) -> Tensor:
 def official_thresholds(low: np.float32, high: np.float32) -> np.ndarray:
     """The 200 (or 201, by rounding) thresholds of the official AUPRO, as float32.
 
-    NumPy makes them in float64. A float32 exceeds a float64 exactly if it exceeds the largest float32
+    There is one alone where the step between them is 0: at equal scores, or a span of a few of the smallest
+    floats. NumPy makes them in float64. A float32 exceeds a float64 exactly if it exceeds the largest float32
     that is not above it, so they are rounded down.
     """
-    if low == high:
+    step = (high - low) / OFFICIAL_STEPS
+    if step == 0:
         return np.array([low])
-    exact = np.arange(low, high, (high - low) / OFFICIAL_STEPS)
+    exact = np.arange(low, high, step)
     rounded = exact.astype(np.float32)
     return np.where(rounded > exact, np.nextafter(rounded, np.float32(-np.inf)), rounded)
 
@@ -191,7 +195,6 @@ class _Fine:
         self.positive = torch.zeros(self.count, dtype=torch.int64)
         self.overlap = torch.zeros(self.count, dtype=torch.float64)
 
-        self.constant = bool(coarse.low == coarse.high)
         self.thresholds = torch.from_numpy(official_thresholds(coarse.low, coarse.high))
         # A threshold in an empty coarse bin is given the next fine bin; one above all pixels (by rounding
         # there can be one) the last.
@@ -270,8 +273,9 @@ class _Fine:
 
     def _official_aupro(self, total_n: float) -> Metric:
         name, definition = "aupro_official", _PIXEL["aupro_official"]
-        if self.constant:
-            return Metric("pixel", name, definition, None, 0.0, "all pixels have the same score")
+        if len(self.thresholds) == 1:
+            reason = "all pixels have the same score, or nearly so"
+            return Metric("pixel", name, definition, None, 0.0, reason)
         fpr = self._above(self.negative, self.exceeded) / total_n
         pro = self._above(self.overlap, self.exceeded_overlap) / self.regions
         low = fpr < FPR_LIMIT

@@ -17,7 +17,8 @@ from fap_lib.core.config import ScoreSettings
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import atomic
 from fap_lib.core.progress import bar
-from fap_lib.data.features import FeatureCache, read_rows
+from fap_lib.data.features import FeatureCache
+from fap_lib.data.store import read_rows
 from fap_lib.evaluation.metrics import image_metrics, pixel_metrics, undefined_pixel_metrics
 from fap_lib.maps import pixel_maps
 from fap_lib.model import FAPrompt, Prediction

@@ -16,9 +16,9 @@ from fap_lib.core import paths
 from fap_lib.core.config import FeatureSettings, Mode, Profile, Settings, load_profile, load_yaml
 from fap_lib.core.errors import KitError, nearest
 from fap_lib.core.files import sha256
-from fap_lib.grids.fingerprint import fingerprint
+from fap_lib.core.fingerprint import fingerprint
 from fap_lib.runs import preparation
-from fap_lib.runs.notebook import COMPARE, EVALUATE, FEATURES, TRAIN
+from fap_lib.runs.notebook import COMPARE, EVALUATE, FEATURES, TRAIN, code_cells
 
 RESULTS = "results"
 UNTRAINED = "untrained"
@@ -215,9 +215,10 @@ class _Builder:
         self.jobs: dict[str, Job] = {}
         self.rows: list[dict[str, Any]] = []
         self.trainings: dict[str, str] = {}
-        self.code: dict[str | None, str] = {None: fingerprint(paths.PACKAGE / "grids" / "shards.py")}
+        shards = (paths.PACKAGE / "grids" / "shards.py").read_text(encoding="utf-8")
+        self.code: dict[str | None, str] = {None: fingerprint([shards])}
         for name in (FEATURES, TRAIN, EVALUATE, COMPARE):
-            self.code[name] = fingerprint(paths.NOTEBOOKS / f"{name}.ipynb")
+            self.code[name] = fingerprint(code_cells(paths.NOTEBOOKS / f"{name}.ipynb"))
         self.manifests = {name: _manifest(name) for name in grid.used}
         self.plain = profile_of(grid, presets()["faprompt"], grid.modes[0], grid.seeds[0])
         self.weights = _weights(self.plain.features)

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import Tensor
@@ -51,8 +52,7 @@ def _box(axis: Axes, place: int, row: int, token: str, fill: Any) -> None:
 
 
 def _lighter(colour: str) -> tuple[float, ...]:
-    rgb = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
-    return tuple((0.45 + 0.55 * rgb).tolist())
+    return tuple((0.45 + 0.55 * np.array(to_rgb(colour))).tolist())
 
 
 def arrows(axis: Axes, vectors: Tensor, title: str) -> None:

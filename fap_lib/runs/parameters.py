@@ -30,8 +30,8 @@ class Parameters(Settings):
         )
 
 
-class FeatureRun(Parameters):
-    """Parameters of the notebook that extracts features."""
+class DatasetRun(Parameters):
+    """Parameters of the notebooks that work on one dataset: its features, a training."""
 
     data: str
     split: Literal["train", "test"] = "test"
@@ -41,7 +41,7 @@ class FeatureRun(Parameters):
     device: str = "auto"
 
 
-class ShardRun(FeatureRun):
+class ShardRun(DatasetRun):
     """Parameters of a job that extracts a part of a dataset's features, or joins the parts."""
 
     count: int = Field(gt=0)
@@ -50,11 +50,7 @@ class ShardRun(FeatureRun):
     """Which one, from 0; None joins them."""
 
 
-class TrainRun(FeatureRun):
-    """Parameters of the notebook that trains prompts."""
-
-
-class EvaluateRun(FeatureRun):
+class EvaluateRun(DatasetRun):
     """Parameters of the notebook that evaluates a dataset."""
 
     prompts: str

@@ -1,33 +1,40 @@
-"""What a job's results depend on in code: a notebook's code cells and the kit's modules they reach.
+"""What results depend on in code, as a digest: when it changes, they are made again.
 
-Prose does not count: Markdown, comments and docstrings can change without a result being made again.
+Prose does not count: comments and docstrings can change, and the digest stays.
 """
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 from fap_lib.core import paths
-from fap_lib.runs.notebook import code_cells
 
 PACKAGES = ("fap_lib", "data_prep")
 
 
-def fingerprint(path: Path) -> str:
-    """SHA-256 over a notebook's code cells, or a module, and over all modules of the kit they import."""
-    sources = code_cells(path) if path.suffix == ".ipynb" else [path.read_text(encoding="utf-8")]
-    cells = [ast.parse(source) for source in sources]
+def fingerprint(sources: Iterable[str]) -> str:
+    """Digest of code (a notebook's cells, a module) and of all modules of the kit that it reaches."""
+    pieces = [ast.parse(source) for source in sources]
     reached: dict[str, ast.Module] = {}
-    waiting = [name for cell in cells for name in _imports(cell)]
+    waiting = [name for piece in pieces for name in _imports(piece)]
     while waiting:
         name = waiting.pop()
         if name not in reached:
             reached[name] = _module(name)
             waiting += _imports(reached[name])
+    return _digest([*pieces, *(reached[name] for name in sorted(reached))])
+
+
+def own_fingerprint(sources: Iterable[str]) -> str:
+    """Digest of code alone, without what it imports."""
+    return _digest([ast.parse(source) for source in sources])
+
+
+def _digest(trees: list[ast.Module]) -> str:
     digest = hashlib.sha256()
-    for tree in [*cells, *(reached[name] for name in sorted(reached))]:
+    for tree in trees:
         digest.update(ast.dump(_without_docstrings(tree)).encode())
     return digest.hexdigest()
 

@@ -1,0 +1,25 @@
+"""Worker processes are started from any script, also from one without `if __name__ == "__main__":`."""
+
+import os
+import subprocess
+import sys
+
+from fap_lib.core import paths
+
+SCRIPT = """
+import math
+import os
+os.cpu_count = lambda: 2
+from data_prep.workers import each
+print("started")
+print(sum(each(math.isqrt, range(400), "roots")))
+"""
+
+
+def test_a_script_without_a_guard_starts_workers_and_runs_once(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": str(paths.REPOSITORY)}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
+    assert done.stderr == ""
+    assert done.stdout.split() == ["started", str(sum(int(n**0.5) for n in range(400)))]
