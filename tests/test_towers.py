@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fap_lib.clip.backbone import Backbone
+from fap_lib.clip.backbone import RANDOM, TINY, Backbone, load_backbone
 from fap_lib.clip.image_tower import resize_positions
 from fap_lib.core.errors import KitError
 
@@ -85,7 +85,6 @@ def test_too_many_value_value_blocks_are_refused(backbone):
 
 @pytest.mark.parametrize(("precision", "limit"), [("bfloat16", 0.05), ("float16", 0.01)])
 def test_lower_precisions_stay_near(precision, limit):
-    from fap_lib.clip.backbone import TINY, load_backbone
 
     pixels = torch.randn(2, 3, 70, 70, generator=torch.manual_seed(3))
     exact = load_backbone(TINY).image_tower(70, 2)(pixels)
@@ -126,3 +125,12 @@ def test_deep_tokens_replace_positions_one_to_t(backbone):
     assert not torch.allclose(one.keys[0][:, :, 1:5], other.keys[0][:, :, 1:5])
     assert torch.allclose(one.keys[1][:, :, 1:5], other.keys[1][:, :, 1:5])  # replaced before block 1
     assert not torch.allclose(one.keys[1][:, :, 5], other.keys[1][:, :, 5])  # V5 keeps its own stream
+
+
+def test_random_names_weights_from_a_seed_for_every_backbone():
+    one, other = load_backbone("mini", RANDOM), load_backbone("mini", RANDOM)
+    assert one.weights_sha256 == other.weights_sha256 != load_backbone("mini").weights_sha256
+    assert not one.trained
+    assert load_backbone(TINY, RANDOM).weights_sha256 == load_backbone(TINY).weights_sha256
+    with pytest.raises(KitError, match="draws its weights from a seed and reads none from here"):
+        load_backbone(TINY, "here.safetensors")
