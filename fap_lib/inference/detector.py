@@ -16,7 +16,7 @@ from fap_lib.clip.backbone import Backbone, device_name, load_backbone
 from fap_lib.clip.state_file import is_safetensors
 from fap_lib.core.config import FeatureSettings, Precision, load_profile, profile_of
 from fap_lib.core.errors import KitError
-from fap_lib.data.features import BATCH, encode
+from fap_lib.data.encoding import BATCH, encode
 from fap_lib.data.images import rgb
 from fap_lib.evaluation.calibration import Calibration, calibrate
 from fap_lib.inference.pictures import Picture, decode, is_single, name_of
