@@ -6,7 +6,6 @@ move of a control. What no slider changes is computed once an image, in `look_at
 Letters: N patches on a g x g grid, K prompts, H = W the size of the scored image in pixels.
 """
 
-import base64
 import io
 from dataclasses import dataclass
 from html import escape
@@ -22,6 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from plotly.subplots import make_subplots
 
+from fap_lib.core.inline import png_address
 from fap_lib.core.progress import watched
 from fap_lib.data.images import load_image
 from fap_lib.data.manifest import Record
@@ -245,7 +245,7 @@ def data_uri(pixels: np.ndarray) -> str:
     """(H, W, 3) uint8 as a PNG in an address, a few kilobytes."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="png", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return png_address(file.getvalue())
 
 
 def picture(look: Look, view: View) -> Figure:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fap_lib.core.files import atomic
+from fap_lib.core.inline import image_tag
 from fap_lib.core.progress import watched
 from fap_lib.data.images import load_image
 from fap_lib.evaluation.scoring import Scores
@@ -49,27 +50,23 @@ def palette() -> list[int]:
 def show(figure: Figure, alt: str, colours: int = 256) -> None:
     """Display a figure in a notebook, with an alternative text, and close it.
 
-    Stored pictures have more pixels than they are shown with, for sharp lines on good screens and in print,
-    and at most 256 colours: a notebook with outputs must stay small.
+    The output is HTML: Jupyter and nbconvert drop the alternative text of a plain picture. Stored pictures
+    have more pixels than they are shown with, for sharp lines on good screens and in print, and at most 256
+    colours: a notebook with outputs must stay small.
 
     Args:
-        alt: says what is to be seen, for those who do not see it; it is part of the stored output.
-        colours: fewer make photographs smaller.
+        alt: says what is to be seen, for those who do not see it. colours: fewer make photographs smaller.
     """
     from IPython.display import display
 
     drawn, stored = io.BytesIO(), io.BytesIO()
-    width, height = (round(SHOWN_DPI * inches) for inches in figure.get_size_inches())
+    width = round(SHOWN_DPI * figure.get_size_inches()[0])
     figure.savefig(drawn, format="png", dpi=STORED_DPI)
     plt.close(figure)
     picture = Image.open(drawn).convert("RGB")
     # The other methods dull a colour that few pixels have, such as that of a thin line.
     picture.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=8).save(stored, format="png", optimize=True)
-    display(
-        {"image/png": stored.getvalue(), "text/plain": alt},
-        raw=True,
-        metadata={"image/png": {"alt": alt, "width": width, "height": height}},
-    )
+    display({"text/html": image_tag(stored.getvalue(), alt, width), "text/plain": alt}, raw=True)
 
 
 def heat_maps(scores: Scores, index: list[int], sigma: float) -> Figure:

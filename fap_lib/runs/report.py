@@ -1,6 +1,5 @@
 """One self-contained HTML page of a run: what was run, the metrics, the heat maps."""
 
-import base64
 import html
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from fap_lib.core.files import read_json, write_text
+from fap_lib.core.inline import image_tag
 from fap_lib.evaluation.scoring import MEAN
 from fap_lib.runs.record import RUN_FILE
 
@@ -53,9 +53,8 @@ def page(title: str, parts: list[str]) -> str:
 
 def picture(folder: Path, name: str) -> str:
     """The heat maps of a dataset's evaluation, inside the page."""
-    picture = base64.b64encode((folder / "heatmaps.png").read_bytes()).decode()
     alternative = f"Images of {name} with their masks and anomaly maps, from the highest score to the lowest"
-    return f'<img alt="{html.escape(alternative)}" src="data:image/png;base64,{picture}">'
+    return image_tag((folder / "heatmaps.png").read_bytes(), alternative)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
