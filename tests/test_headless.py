@@ -18,8 +18,8 @@ from fap_lib.core.errors import KitError
 from fap_lib.data.features import features
 from fap_lib.evaluation.scoring import evaluate, score
 from fap_lib.model import FAPrompt
-from fap_lib.runs.notebook import code_cells, run_notebook
-from fap_lib.runs.reproduce import EVALUATE, FEATURES, TRAIN, reproduce
+from fap_lib.runs.notebook import EVALUATE, FEATURES, TRAIN, code_cells, run_notebook
+from fap_lib.runs.reproduce import reproduce
 from fap_lib.training import train
 
 

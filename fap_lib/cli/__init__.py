@@ -7,7 +7,7 @@ argument take no time.
 import sys
 
 from fap_lib import __version__
-from fap_lib.cli import demo, notebooks, official, paper, reproduce, score, weights
+from fap_lib.cli import checkpoint, demo, evaluate, notebooks, official, paper, reproduce, score, weights
 from fap_lib.core.arguments import Parser
 from fap_lib.core.errors import KitError
 from fap_lib.runs import preparation
@@ -18,7 +18,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="fap", description="The FAPrompt kit.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (demo, score, reproduce, paper, official, weights, notebooks, preparation):
+    for command in (
+        demo,
+        score,
+        evaluate,
+        reproduce,
+        paper,
+        checkpoint,
+        official,
+        weights,
+        notebooks,
+        preparation,
+    ):
         command.add_command(commands)
     try:
         chosen = parser.parse_args(arguments)

@@ -156,6 +156,17 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
     return backbone
 
 
+def widths(name: str) -> tuple[int, int]:
+    """Widths of a backbone's text tower and of its joint space, without building it.
+
+    Raises:
+        KitError: see `load_backbone`.
+    """
+    own = {TINY: _TINY_CONFIG, mini.MINI: mini.CONFIG, mini.SILENT: mini.CONFIG}
+    config: dict[str, Any] = own.get(name) or _config(name)
+    return config["text_cfg"]["width"], config["embed_dim"]
+
+
 def save_weights(backbone: Backbone, path: Path) -> None:
     """Write weights and conventions as a safetensors file, which loads faster and cannot hold code."""
     state = {name: value.contiguous() for name, value in backbone.clip.state_dict().items()}

@@ -157,13 +157,18 @@ class Profile(Settings):
     scoring: ScoreSettings
 
 
+def known_profiles() -> list[str]:
+    """Names of all profiles."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
 def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
     """A named profile (`fap_lib/core/profiles/NAME.yaml`) with changes, such as {"training": {"epochs": 2}}.
 
     Raises:
         KitError: unknown profile, section or setting, or a wrong type.
     """
-    known = sorted(path.stem for path in PROFILES.glob("*.yaml"))
+    known = known_profiles()
     if name not in known:
         near = nearest(name, known)
         raise KitError(

@@ -11,16 +11,21 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from fap_lib.checkpoints import read_header
 from fap_lib.clip import mini
 from fap_lib.core import paths
 from fap_lib.core.config import FeatureSettings, Mode, Profile, Settings, load_profile, load_yaml
 from fap_lib.core.errors import KitError, nearest
 from fap_lib.core.files import sha256
 from fap_lib.core.fingerprint import fingerprint
+from fap_lib.official.inspection import check_fits, is_official
 from fap_lib.runs import preparation
 from fap_lib.runs.notebook import COMPARE, EVALUATE, FEATURES, TRAIN, code_cells
 
 RESULTS = "results"
+OWN = "faprompt"
+"""The preset that is the method itself."""
+
 UNTRAINED = "untrained"
 """In place of a training dataset, for hand-written prompts."""
 
@@ -50,6 +55,8 @@ class Preset(Settings):
     """The method's name in the table of reported values."""
     unlike: str = ""
     """Why its figures must not be compared with the reported ones; empty where they may."""
+    given: bool = False
+    """Its prompts are the files that a grid names."""
 
 
 class Grid(Settings):
@@ -59,9 +66,12 @@ class Grid(Settings):
     profile: str
     datasets: dict[str, list[str]] = Field(min_length=1)
     """Each auxiliary dataset with the datasets its prompts are tested on."""
-    seeds: list[int] = Field(min_length=1)
-    modes: list[Mode] = Field(default=["paper"], min_length=1)
-    """FAPrompt and its ablations run in each of these."""
+    seeds: list[int] = Field(default=[111], min_length=1)
+    modes: list[Mode] = Field(default=["paper"])
+    """FAPrompt and its ablations are trained in each of these; none: nothing is trained."""
+    prompts: dict[str, str] = Field(default_factory=dict)
+    """Files of prompts that are there already (the kit's, or the authors' `.pth`), by the auxiliary dataset
+    they were learned on; a relative path starts at `paths.home()`."""
     baselines: list[str] = Field(default_factory=list)
     ablations: list[str] = Field(default_factory=list)
     """Names of presets, or the beginning that several share (`k` for k-1, k-2, ...), or `all`."""
@@ -80,8 +90,8 @@ class Grid(Settings):
 
     @property
     def used(self) -> list[str]:
-        """All datasets, each once."""
-        return list(dict.fromkeys([*self.datasets, *self.tests]))
+        """All datasets, each once; those that prompts were learned on only if the grid itself trains."""
+        return list(dict.fromkeys([*(self.datasets if self.modes else ()), *self.tests]))
 
 
 @dataclass(frozen=True)
@@ -126,7 +136,25 @@ def load(path: Path) -> Grid:
     for preset in chosen(grid):
         for mode in grid.modes:
             profile_of(grid, preset, mode, grid.seeds[0])
+    _check_prompts(grid)
     return grid
+
+
+def _check_prompts(grid: Grid) -> None:
+    """Refuse a grid without any prompts, and files of prompts that are absent, useless, or another CLIP's."""
+    if not grid.modes and not grid.prompts:
+        raise KitError("the grid names neither modes to train in nor files of prompts; give one of them.")
+    features = base(grid).features
+    for source, name in grid.prompts.items():
+        if source not in grid.datasets:
+            raise KitError(
+                f"the grid has prompts learned on {source!r}, but no datasets to test them on; it has "
+                f"datasets for {', '.join(grid.datasets)}."
+            )
+        check_fits(paths.run(name), features)
+    for preset in chosen(grid):
+        if not grid.modes and not preset.given and preset.wording is None:
+            raise KitError(f"the grid trains nothing (its modes are empty), but {preset.name} is learned.")
 
 
 def presets() -> dict[str, Preset]:
@@ -141,13 +169,13 @@ def presets() -> dict[str, Preset]:
 
 
 def chosen(grid: Grid) -> list[Preset]:
-    """FAPrompt, then the grid's baselines, then its ablations.
+    """FAPrompt with prompts that are given and with learned ones, then the grid's baselines and ablations.
 
     Raises:
         KitError: an unknown name.
     """
     by_name = presets()
-    names = ["faprompt"]
+    names = [*(["given"] if grid.prompts else []), *([OWN] if grid.modes else [])]
     for group, wanted in (("baselines", grid.baselines), ("ablations", grid.ablations)):
         own = [name for name, preset in by_name.items() if preset.group == group]
         for word in wanted:
@@ -159,6 +187,11 @@ def chosen(grid: Grid) -> list[Preset]:
                 )
             names += hits
     return [by_name[name] for name in dict.fromkeys(names)]
+
+
+def base(grid: Grid) -> Profile:
+    """The settings of all that is not trained here: the profile's, changed by the grid."""
+    return load_profile(grid.profile, {section: dict(values) for section, values in grid.settings.items()})
 
 
 def profile_of(grid: Grid, preset: Preset, mode: Mode, seed: int) -> Profile:
@@ -194,6 +227,10 @@ def plan(grid: Grid, folder: Path) -> list[Job]:
     for name in grid.used:
         builder.features(name)
     for preset in chosen(grid):
+        if preset.given:
+            for source, prompts in grid.prompts.items():
+                builder.given(preset, source, paths.run(prompts), grid.datasets[source])
+            continue
         if preset.wording is not None:
             for target in grid.tests:
                 builder.untrained(preset, target)
@@ -220,7 +257,9 @@ class _Builder:
         for name in (FEATURES, TRAIN, EVALUATE, COMPARE):
             self.code[name] = fingerprint(code_cells(paths.NOTEBOOKS / f"{name}.ipynb"))
         self.manifests = {name: _manifest(name) for name in grid.used}
-        self.plain = profile_of(grid, presets()["faprompt"], grid.modes[0], grid.seeds[0])
+        self.plain = (
+            profile_of(grid, presets()[OWN], grid.modes[0], grid.seeds[0]) if grid.modes else base(grid)
+        )
         self.weights = _weights(self.plain.features)
 
     def features(self, dataset: str) -> None:
@@ -245,6 +284,18 @@ class _Builder:
                 self._add(name, "evaluation", EVALUATE, target, preset.name, profile, [training], **prompts)
             shown = None if preset.group == "baselines" else mode
             self._row(preset, shown, source, seed, target, name, training)
+
+    def given(self, preset: Preset, source: str, prompts: Path, targets: list[str]) -> None:
+        """Evaluations of a file of prompts."""
+        mode: Mode = "released" if is_official(prompts) else read_header(prompts)["model"]["mode"]
+        for target in targets:
+            name = f"evaluation/given/{source}/{target}"
+            words = {"prompts": str(prompts)}
+            self._add(name, "evaluation", EVALUATE, target, preset.name, self.plain, [], **words)
+            self.jobs[name].inputs["prompts"] = sha256(prompts)
+            self._row(preset, mode, source, None, target, name, None)
+            # It is FAPrompt; the title tells its prompts from trained ones, and those of two sources apart.
+            self.rows[-1] |= {"method": OWN, "title": f"{preset.caption} of {source}"}
 
     def untrained(self, preset: Preset, target: str) -> None:
         name = f"evaluation/{UNTRAINED}/{preset.name}/{target}"

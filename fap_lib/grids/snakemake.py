@@ -21,6 +21,7 @@ from fap_lib.core.files import locked, write_json, write_text
 from fap_lib.grids import grid as grids
 from fap_lib.grids.grid import RESULTS, Grid, Job
 from fap_lib.grids.jobs import DONE, GPUS, PLAN, failure, is_done, run_job
+from fap_lib.official.inspection import line
 from fap_lib.runs import preparation
 
 _LOCK = "lock"
@@ -45,6 +46,8 @@ def paper(path: Path, cores: int, options: list[str], folder: Path | None = None
     """
     grid = grids.load(path)
     grids.check_prepared(grid)
+    for prompts in grid.prompts.values():
+        print(line(paths.run(prompts)), flush=True)
     folder = arguments.new_folder(folder or paths.runs() / f"grid-{path.stem}")
     engine = snakemake()
     check_options(engine, options)

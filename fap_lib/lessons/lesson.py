@@ -6,7 +6,6 @@ Notebooks 1, 4 and 5 take these steps one by one; the others need their outcome.
 from dataclasses import dataclass
 from typing import Any
 
-from fap_lib import checkpoints
 from fap_lib.clip import mini
 from fap_lib.clip.backbone import Backbone, device_name, load_backbone
 from fap_lib.core import paths
@@ -14,6 +13,7 @@ from fap_lib.core.config import FeatureSettings, Profile, load_profile
 from fap_lib.data.features import FeatureCache, features
 from fap_lib.data.manifest import Manifest, read_manifest
 from fap_lib.model import FAPrompt
+from fap_lib.official.checkpoint import open_prompts
 from fap_lib.runs.parameters import LessonRun
 
 
@@ -46,7 +46,7 @@ def open_lesson(config: LessonRun) -> Lesson:
     backbone = load_backbone(profile.features.backbone, profile.features.weights)
     shipped = profile.features.backbone == mini.MINI and config.prompts in ("paper", "released")
     path = mini.prompts(config.prompts) if shipped else paths.run(config.prompts)
-    learned = checkpoints.load_prompts(path, backbone)
+    learned = open_prompts(path, backbone, profile.features)
     backbone.to(device, learned.features.precision)
     cache = features(manifest, config.split, backbone, learned.features)
     model = learned.model.to(device).eval()

@@ -30,7 +30,8 @@ OFFICIAL_SHA256 = {
 }
 """The authors' published files."""
 
-_TRAINED_ON = {"train_on_mvtecad.pth": "mvtec", "train_on_visa.pth": "visa"}
+TRAINED_ON = {"train_on_mvtecad.pth": "mvtec", "train_on_visa.pth": "visa"}
+"""What each of them was learned on."""
 
 # Saved by the official code and never read by it (ledger: unused-projections), or rebuilt from CLIP.
 _OFFICIAL_UNUSED = ("compound_prompt_projections.", "token_prefix_", "token_suffix_", "tokenized_prompts_")
@@ -63,7 +64,7 @@ def open_prompts(path: Path, backbone: Backbone, features: FeatureSettings | Non
     digest = sha256(path)
     published = next((name for name, known in OFFICIAL_SHA256.items() if known == digest), None)
     about = {
-        "dataset": _TRAINED_ON[published] if published else "unknown",
+        "dataset": TRAINED_ON[published] if published else "unknown",
         "file": path.name,
         "sha256": digest,
         "published": published,
@@ -77,25 +78,14 @@ def load_official(path: Path, backbone: Backbone) -> FAPrompt:
     Raises:
         KitError: see `read_official`; or prompts of another CLIP.
     """
-    own = read_official(path)
-    n_prompts, abnormal_tokens, width = own["prompts.abnormal"].shape
-    text, joint = backbone.text_tower.width, backbone.patch_width
-    read = own["prior_network.linear1.weight"].shape[1]
-    problem = ""
-    if width != text:
-        problem = f"its prompts are {width} wide, and this text tower {text}"
-    elif read % joint:
-        problem = f"its prior network reads {read} numbers, which are no whole patches of {joint}"
-    if problem:
-        raise KitError(
-            f"{path} was learned on another CLIP than {backbone.name}: {problem}; the authors' own files "
-            f"belong to {FeatureSettings().backbone} (profile paper)."
-        )
+    own = read_official(Path(path))
+    other_clip(own, backbone.name, backbone.text_tower.width, backbone.patch_width, path)
+    n_prompts, abnormal_tokens, _ = own["prompts.abnormal"].shape
     settings = ModelSettings.parse(
         dict(
             mode="released",
             n_prompts=n_prompts,
-            n_patches=read // joint,
+            n_patches=own["prior_network.linear1.weight"].shape[1] // backbone.patch_width,
             normal_tokens=len(own["prompts.normal"]),
             abnormal_tokens=abnormal_tokens,
             deep_layers=len(own["prompts.deep"]),
@@ -105,6 +95,29 @@ def load_official(path: Path, backbone: Backbone) -> FAPrompt:
     model = FAPrompt(backbone.text_tower, settings, backbone.patch_width)
     fill(model, own, path)
     return model
+
+
+def other_clip(own: dict[str, Tensor], name: str, text: int, joint: int, path: Path) -> None:
+    """Refuse prompts that were learned on another CLIP.
+
+    Args:
+        own: see `read_official`. name: the CLIP's. text, joint: widths of its text tower and its joint space.
+
+    Raises:
+        KitError: the widths do not fit.
+    """
+    prompts, read = own["prompts.abnormal"].shape[-1], own["prior_network.linear1.weight"].shape[1]
+    if prompts == text and read % joint == 0:
+        return
+    problem = (
+        f"its prompts are {prompts} wide, and this text tower {text}"
+        if prompts != text
+        else f"its prior network reads {read} numbers, which are no whole patches of {joint}"
+    )
+    raise KitError(
+        f"{path} was learned on another CLIP than {name}: {problem}; the authors' own files belong to "
+        f"{FeatureSettings().backbone} (profile paper)."
+    )
 
 
 def read_official(path: Path) -> dict[str, Tensor]:

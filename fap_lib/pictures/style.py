@@ -203,8 +203,10 @@ def obtained_and_reported(comparison: pd.DataFrame, method: str) -> Figure:
         part = rows[(rows["level"] == level) & (rows["metric"] == metric)]
         place = part["dataset"].map(datasets.index)
         axis.barh(place, part["reported"].astype(float), color="0.8", label="reported")
-        for marker, (mode, own) in zip("ox", part.groupby("mode", sort=False), strict=False):
-            axis.plot(own["obtained"], own["dataset"].map(datasets.index), marker, label=f"obtained, {mode}")
+        ways = part.groupby(["title", "mode"], sort=False)
+        for marker, ((title, mode), own) in zip("ox^v", ways, strict=False):
+            name = mode if title == "FAPrompt" else title
+            axis.plot(own["obtained"], own["dataset"].map(datasets.index), marker, label=f"obtained, {name}")
         axis.set(xlim=(0, 100), xlabel="%", title=f"{level} {metric}", yticks=range(len(datasets)))
         axis.set_yticklabels(datasets)
     axes[0, 0].invert_yaxis()

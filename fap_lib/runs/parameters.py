@@ -54,6 +54,7 @@ class EvaluateRun(DatasetRun):
     """Parameters of the notebook that evaluates a dataset."""
 
     prompts: str
+    """A checkpoint: the kit's, or the authors' `.pth`."""
     wording: str | None = None
     """Hand-written prompts (`fap_lib.evaluation.baselines.PUBLISHED`) instead of learned ones."""
 
@@ -64,7 +65,8 @@ class LessonRun(Parameters):
     data: str
     split: Literal["train", "test"] = "test"
     prompts: str
-    """`paper` or `released` for those that ship with the mini profile, else a checkpoint's path."""
+    """`paper` or `released` for those that ship with the mini profile, else the path of a checkpoint: the
+    kit's, or the authors' `.pth`."""
     profile: str = "mini"
     settings: dict[str, Any] = Field(default_factory=dict)
     device: str = "auto"

@@ -52,8 +52,11 @@ def locate(name: str, data: Path) -> Path:
     return prepare(name, data).root
 
 
-def check_job(train: str, tests: list[str], data: Path) -> None:
+def check_job(train: str | None, tests: list[str], data: Path) -> None:
     """Refuse to train and test on datasets that cannot be had or tell nothing; this takes no time.
+
+    Args:
+        train: what the prompts are learned on; None where they are there and do not say it.
 
     Raises:
         KitError: no test dataset, one that the prompts were learned on, or an unknown name.
@@ -62,7 +65,7 @@ def check_job(train: str, tests: list[str], data: Path) -> None:
 
     if not tests:
         raise KitError("no test dataset was named; name one or more, separated by commas.")
-    for name in (train, *tests):
+    for name in tests if train is None else (train, *tests):
         if not is_generated(arguments.name(name)) and not (data / name / "meta.json").is_file():
             find(name)
     if train in tests:

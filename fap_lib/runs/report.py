@@ -23,16 +23,17 @@ img { max-width: 100%; }
 """
 
 
-def write_report(folder: Path, metrics: list[dict[str, Any]], label: str) -> Path:
+def write_report(folder: Path, metrics: list[dict[str, Any]], label: str, title: str, step: Path) -> Path:
     """Write `report.html` into a run folder and return its path.
 
     Args:
-        folder: holds `training/run.json`, and for each dataset its `run.json` and `heatmaps.png`.
+        folder: holds for each dataset its `run.json` and `heatmaps.png`.
         metrics: tidy rows of all datasets, as `scoring.evaluate` makes them. label: what they mean.
+        title: the page's heading. step: the folder of the step whose `run.json` the page tells.
     """
-    run = read_json(folder / "training" / RUN_FILE, "run manifest")
+    run = read_json(step / RUN_FILE, "run manifest")
     parts = [
-        f"<h1>FAPrompt, trained on {html.escape(run['data']['name'])}</h1>",
+        f"<h1>{html.escape(title)}</h1>",
         f'<p class="note">These figures come from {html.escape(label)}.</p>',
     ]
     for name in dict.fromkeys(row["dataset"] for row in metrics):
@@ -86,7 +87,7 @@ def _facts(run: dict[str, Any]) -> str:
         "mode": run["settings"]["model"]["mode"],
         "seed": run["seed"],
         "device": run["device"],
-        "training": f"{run['seconds']:.0f} s, {run['peak_memory_mb']} MiB at most",
+        run["kind"]: f"{run['seconds']:.0f} s, {run['peak_memory_mb']} MiB at most",
     }
     rows = [f"<tr><td>{name}</td><td>{html.escape(str(value))}</td></tr>" for name, value in facts.items()]
     return f"<table>{''.join(rows)}</table>"

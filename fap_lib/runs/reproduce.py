@@ -3,28 +3,15 @@
 Every step is a papermill run of the notebook that teaches it; everything goes into one run folder.
 """
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fap_lib.core import arguments, paths
 from fap_lib.core.config import load_profile
-from fap_lib.core.files import write_text
-from fap_lib.runs.notebook import EVALUATE, FEATURES, TRAIN, run_notebook
+from fap_lib.runs.evaluate import Result, evaluate_each
+from fap_lib.runs.notebook import FEATURES, TRAIN, run_notebook
 from fap_lib.runs.preparation import check_job, locate
 from fap_lib.runs.report import write_report
-from fap_lib.runs.results import table
-
-
-@dataclass(frozen=True)
-class Result:
-    """What the main job leaves: its folder, the tidy metrics of all test sets, and what they mean."""
-
-    profile: str
-    folder: Path
-    metrics: list[dict[str, Any]]
-    label: str
 
 
 def reproduce(
@@ -59,18 +46,9 @@ def reproduce(
     run_notebook(
         TRAIN, {"data": str(roots[train]), "run": str(folder / "training"), **common}, folder / "training"
     )
-    prompts = str(folder / "training" / paths.PROMPTS)
-    metrics: list[dict[str, Any]] = []
-    label = chosen.label
-    for dataset in tests:
-        place = folder / dataset
-        parameters = {"data": str(roots[dataset]), "prompts": prompts, "run": str(place), **common}
-        run_notebook(EVALUATE, parameters, place)
-        content = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
-        metrics += content["metrics"]
-        label = content["label"]
-    write_text(folder / "metrics.csv", table(metrics))
-    write_report(folder, metrics, label)
+    tested = {name: roots[name] for name in tests}
+    metrics, label = evaluate_each(folder, tested, folder / "training" / paths.PROMPTS, common)
+    write_report(folder, metrics, label, f"FAPrompt, trained on {train}", folder / "training")
     return Result(profile, folder, metrics, label)
 
 

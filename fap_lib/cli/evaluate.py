@@ -1,0 +1,50 @@
+"""`fap evaluate`: prompts that are there, on datasets; no training."""
+
+import argparse
+
+from fap_lib.core import arguments
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    """Add `evaluate` to the `fap` parser."""
+    parser = commands.add_parser(
+        "evaluate", help="test prompts (yours, or the authors' .pth) on datasets, without training"
+    )
+    parser.add_argument(
+        "prompts", type=arguments.file, metavar="FILE", help="a checkpoint, or the authors' .pth"
+    )
+    parser.add_argument(
+        "--data", type=arguments.folder, required=True, help="folder with raw or prepared datasets"
+    )
+    parser.add_argument("--test", dest="tests", type=arguments.names, required=True, metavar="NAME,NAME")
+    parser.add_argument("--profile", type=arguments.profile, help="default: the one the prompts belong to")
+    parser.add_argument("--settings", type=arguments.file, help="YAML file with changes to the profile")
+    parser.add_argument(
+        "--run", dest="folder", type=arguments.new_folder, help="run folder (default: one below runs/)"
+    )
+    arguments.add_device(parser)
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(chosen: argparse.Namespace) -> None:
+    from fap_lib.core.config import load_yaml
+    from fap_lib.grids.verdicts import FILE, write_verdicts
+    from fap_lib.official.inspection import line
+    from fap_lib.runs.evaluate import evaluate_prompts
+    from fap_lib.runs.results import summary
+
+    settings = load_yaml(chosen.settings, "settings file") if chosen.settings else {}
+    print(line(chosen.prompts), flush=True)
+    result = evaluate_prompts(
+        chosen.prompts, chosen.data, chosen.tests, chosen.profile, settings, chosen.folder, chosen.device
+    )
+    verdicts = write_verdicts(result.folder, result.metrics)
+    for name in chosen.tests:
+        print(name)
+        for row in summary([row for row in result.metrics if row["dataset"] == name]):
+            print(f"  {row['level']:5}  {row['metric']:14} {row['%']:>9}  {row['definition']}")
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts["verdict"].value_counts().items())
+    print(f"Against reported values ({FILE}): {counts}.")
+    for reason in verdicts["reason"].dropna().loc[lambda reasons: reasons != ""].unique():
+        print(f"  {reason}")
+    print(f"({result.label})\n{result.folder}")
