@@ -102,6 +102,7 @@ def test_evaluate_gives_the_golden_scores_and_verdicts(pth, golden, capsys):
 
 
 def test_evaluate_refuses_prompts_of_another_clip_before_anything_runs(pth, capsys):
+    toy.write(paths.data() / "toy-test", "toy-test", each=2)
     arguments = ["evaluate", str(pth), "--data", str(paths.data()), "--test", "toy-test"]
     assert main(arguments) == 2  # the authors' files belong to the profile paper
     assert (
