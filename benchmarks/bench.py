@@ -33,7 +33,7 @@ SECONDS = {"mini": 4.0, "paper": 15.0}
 FLAT_IMAGES = {"mini": 40, "paper": 100}
 
 
-def run(profile: str, folder: Path) -> dict[str, Any]:
+def measure_profile(profile: str, folder: Path) -> dict[str, Any]:
     """Everything that a CPU can say about a profile."""
     started = time.perf_counter()
     about = machine()
@@ -93,10 +93,14 @@ def main() -> None:
             traced = [row for case in cases(subject) for row in trace(case.only(chosen.precisions))]
             write_json(chosen.trace, traced)
             return
-        results = gpu.run(Path(folder)) if chosen.profile == "gpu" else run(chosen.profile, Path(folder))
+        results = (
+            gpu.measure_gpu(Path(folder))
+            if chosen.profile == "gpu"
+            else measure_profile(chosen.profile, Path(folder))
+        )
     if results is not None:
         write_json(chosen.out / f"{chosen.profile}.json", results)
-        report.write(chosen.out)
+        report.write_pages(chosen.out)
         print((chosen.out / f"{chosen.profile}.md").read_text())
 
 

@@ -11,7 +11,7 @@ from fap_lib.data.manifest import Manifest, Record
 CATEGORIES = ("wood", "washer")
 
 
-def write(folder: Path, each: int) -> Manifest:
+def write_dataset(folder: Path, each: int) -> Manifest:
     """A dataset of two categories with `each` normal and `each` anomalous images, normal ones first."""
     records = []
     for number, category in enumerate(CATEGORIES):

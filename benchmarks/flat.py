@@ -31,7 +31,7 @@ def growth(few: int) -> list[dict[str, Any]]:
     """Peak memory (MB) with `few` and ten times as many images of 518 px, for each job."""
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        megabytes = {count: write(Path(folder) / str(count), count) for count in (few, 10 * few)}
+        megabytes = {count: write_features(Path(folder) / str(count), count) for count in (few, 10 * few)}
         for job in ("training, one epoch", "scoring with all metrics"):
             peaks = [_peak_of(job, Path(folder), count) for count in (few, 10 * few)]
             results.append(
@@ -47,7 +47,7 @@ def growth(few: int) -> list[dict[str, Any]]:
     return results
 
 
-def write(folder: Path, count: int, size: int = SIZE, width: int = 64) -> float:
+def write_features(folder: Path, count: int, size: int = SIZE, width: int = 64) -> float:
     """A cache of random features for patches of 14 pixels; returns its size in MB."""
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -84,7 +84,7 @@ def _peak_of(job: str, folder: Path, count: int) -> float:
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
-def run(job: str, folder: Path, count: int) -> float:
+def peak_of(job: str, folder: Path, count: int) -> float:
     """Do the job; returns this process's peak memory in MB."""
     torch.manual_seed(0)
     backbone = load_backbone(TINY)
@@ -101,4 +101,4 @@ def run(job: str, folder: Path, count: int) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(peak_of(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))))

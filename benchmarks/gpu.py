@@ -60,7 +60,7 @@ TARGETS = {
 }
 
 
-def run(folder: Path) -> dict[str, Any]:
+def measure_gpu(folder: Path) -> dict[str, Any]:
     """Measure everything; without a GPU, try it at small size and return a table without figures."""
     device = device_name()
     scale = TRUE if device == "cuda" else SMALL
@@ -174,7 +174,7 @@ def pictures(count: int, size: int) -> np.ndarray:
 
 def trained(scale: Scale, backbone: Backbone, model: FAPrompt, device: str, folder: Path) -> dict[str, float]:
     """Training, scoring and metrics on a cache of random features of the true sizes."""
-    flat.write(folder / "cached", scale.cached, scale.image_size, backbone.patch_width)
+    flat.write_features(folder / "cached", scale.cached, scale.image_size, backbone.patch_width)
     features = FeatureSettings(
         backbone=scale.backbone, image_size=scale.image_size, vv_blocks=scale.vv_blocks
     )

@@ -64,7 +64,7 @@ def subjects(folder: Path) -> Iterator[tuple]:
         return backbone, parity.build_model(backbone, config, "paper")
 
     settings = FeatureSettings(backbone="parity", image_size=config["size"], vv_blocks=config["dpam"] - 1)
-    manifest = data.write(folder / "precision", each=50)
+    manifest = data.write_dataset(folder / "precision", each=50)
     yield "golden size, random weights, generated images", golden, manifest, settings, ScoreSettings()
 
     weights = mini.WEIGHTS / "prompts-paper.safetensors"
@@ -75,5 +75,5 @@ def subjects(folder: Path) -> Iterator[tuple]:
             return backbone, checkpoints.load_prompts(weights, backbone).model
 
         profile = load_profile(mini.MINI)
-        manifest = benchmark.write(folder / "mini-val", "mini-val")
+        manifest = benchmark.generate(folder / "mini-val", "mini-val")
         yield "mini CLIP and its prompts, mini-val", small, manifest, profile.features, profile.scoring

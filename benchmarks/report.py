@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 PAGES = (Path(__file__).parent / "README.md", paths.REPOSITORY / "README.md")
 
 
-def write(folder: Path = RESULTS) -> None:
+def write_pages(folder: Path = RESULTS) -> None:
     """Write `PROFILE.md` beside each `PROFILE.json` in `folder`, and the tables inside the kit's pages."""
     found = measured(folder)
     for profile, results in found.items():
@@ -229,4 +229,4 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 if __name__ == "__main__":
-    write()
+    write_pages()

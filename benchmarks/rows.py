@@ -87,7 +87,7 @@ class Subject:
         self.sigma = self.profile.scoring.sigma
 
     def dataset(self, each: int) -> Manifest:
-        return data.write(self.folder / f"drawn-{each}", each)
+        return data.write_dataset(self.folder / f"drawn-{each}", each)
 
     def pixels(self, count: int) -> Tensor:
         return torch.randn(count, 3, self.size, self.size, generator=torch.manual_seed(1))

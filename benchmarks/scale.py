@@ -55,7 +55,7 @@ def repeated(source: Manifest, count: int, folder: Path) -> Manifest:
 def measure(profile: Profile, count: int) -> dict[str, float]:
     """Seconds, MB on disk and the largest resident memory for `count` images; run it in a fresh process."""
     torch.set_num_threads(1)
-    source = benchmark.write(paths.data() / "mini-test", "mini-test")
+    source = benchmark.generate(paths.data() / "mini-test", "mini-test")
     backbone = load_backbone(profile.features.backbone, profile.features.weights)
     device = device_name()
     backbone.to(device, profile.features.precision)

@@ -140,7 +140,7 @@ def outline(cache: FeatureCache, image: str) -> Path:
     return cache.root / image.replace("/test/", "/foreground/")
 
 
-def run(
+def run_method(
     method: str, training: FeatureCache, test: FeatureCache, backbone: Backbone, profile: Profile, seed: int
 ) -> list[dict[str, Any]]:
     """Train where the method is trained, score, measure."""
@@ -190,7 +190,7 @@ def cell(folder: Path, draw: int, train_set: str, jobs: list[tuple[str, int]]) -
     @cache
     def opened(name: str) -> FeatureCache:
         full = sets.named(name, draw)
-        manifest = benchmark.write(paths.data() / full, full)
+        manifest = benchmark.generate(paths.data() / full, full)
         return features(manifest, "test", backbone, profile.features)
 
     for method, seed in jobs:
@@ -200,7 +200,7 @@ def cell(folder: Path, draw: int, train_set: str, jobs: list[tuple[str, int]]) -
             job = {"method": method, "train": train_set, "test": test, "draw": draw, "seed": seed}
             path = folder / ("-".join(str(value) for value in job.values()).replace(" ", "_") + ".json")
             if not path.exists():
-                rows = run(method, opened(train_set), opened(test), reader, profile, seed)
+                rows = run_method(method, opened(train_set), opened(test), reader, profile, seed)
                 write_json(path, [{**job, **row} for row in rows])
 
 
@@ -217,7 +217,7 @@ def plan(methods: list[str], draws: int, seeds: int) -> list[tuple[int, str, lis
     return cells
 
 
-def gather(folder: Path) -> pd.DataFrame:
+def collect(folder: Path) -> pd.DataFrame:
     """All finished jobs as one table; values rounded to what the data can tell."""
     rows = [row for path in sorted(folder.glob("*.json")) for row in read_json(path, "result of a job")]
     return pd.DataFrame(rows).round(4)
@@ -245,9 +245,9 @@ def main() -> None:
         jobs = [pool.submit(cell, chosen.folder, *each) for each in cells]
         for job in bar(as_completed(jobs), "cells", len(jobs)):
             job.result()
-    results = gather(chosen.folder)
+    results = collect(chosen.folder)
     write_text(study_tables.RESULTS / "study.csv", results.to_csv(index=False, lineterminator="\n"))
-    study_tables.write()
+    study_tables.write_tables()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from fap_lib.lessons.study import (
     VALIDATION,
     differences,
     interval,
-    load,
+    load_study,
     of,
     paired,
 )
@@ -169,9 +169,9 @@ def filled(page: str, results: pd.DataFrame) -> str:
     return re.sub(r"<!-- study -->.*?<!-- study: end -->", lambda _: content, page, flags=re.DOTALL)
 
 
-def write() -> None:
+def write_tables() -> None:
     """Write `study.md` and the README's tables; print the former."""
-    results = load()
+    results = load_study()
     write_text(RESULTS / "study.md", document(results))
     write_text(README, filled(README.read_text(encoding="utf-8"), results))
     print(document(results))
@@ -189,4 +189,4 @@ def _shown(mean: float, half: float, sign: str = "") -> str:
 
 
 if __name__ == "__main__":
-    write()
+    write_tables()

@@ -62,7 +62,7 @@ def draw(results: pd.DataFrame) -> Figure:
     """A row a method, a panel a metric.
 
     Args:
-        results: the study's runs, as `benchmarks.study_tables.load` reads them.
+        results: the study's runs, as `study.load_study` reads them.
     """
     shown = values(results)
     titles = list(dict.fromkeys(shown.title))
@@ -91,7 +91,7 @@ def full(results: pd.DataFrame, metric: str, test: str = study.TEST) -> tuple[fl
 
 def main(publish: bool = False) -> list[Path]:
     """Draw the ablations."""
-    return save_figure(draw(study.load()), "ablations", "png" if publish else None)
+    return save_figure(draw(study.load_study()), "ablations", "png" if publish else None)
 
 
 if __name__ == "__main__":

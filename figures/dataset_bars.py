@@ -50,7 +50,7 @@ def draw(results: pd.DataFrame) -> Figure:
     """A group of bars a category, a panel a metric; the means of the two test sets below.
 
     Args:
-        results: the study's runs, as `benchmarks.study_tables.load` reads them.
+        results: the study's runs, as `study.load_study` reads them.
     """
     shown = values(results)
     shown["place"] = [
@@ -79,7 +79,7 @@ def draw(results: pd.DataFrame) -> Figure:
 def main(grid: str | None = None) -> list[Path]:
     """Draw results by category, or a grid's by dataset."""
     if grid is None:
-        return save_figure(draw(study.load()), "dataset_bars")
+        return save_figure(draw(study.load_study()), "dataset_bars")
     folder = paths.run(grid)
     path = needed(folder / "results" / "comparison.csv", f"make paper (for the grid of {grid})")
     return save_figure(obtained_and_reported(pd.read_csv(path), "faprompt"), f"dataset_bars-{folder.name}")

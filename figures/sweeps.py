@@ -66,7 +66,7 @@ def draw(results: pd.DataFrame) -> Figure:
     """A panel a setting, a line a metric, all on one scale.
 
     Args:
-        results: the study's runs, as `benchmarks.study_tables.load` reads them.
+        results: the study's runs, as `study.load_study` reads them.
     """
     shown = values(results)
     figure, axes = plt.subplots(2, 2, figsize=(7.5, 5), sharey=True)
@@ -99,7 +99,7 @@ def draw(results: pd.DataFrame) -> Figure:
 
 def main() -> list[Path]:
     """Draw the sweeps."""
-    return save_figure(draw(study.load()), "sweeps")
+    return save_figure(draw(study.load_study()), "sweeps")
 
 
 if __name__ == "__main__":

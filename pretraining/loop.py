@@ -338,7 +338,7 @@ def train(folder: Path, recipe: Recipe, device: str = "cpu", save_every: int = 2
     vocabulary = Vocabulary()
     clip = mini.build(len(vocabulary.rows))
     if recipe.text_only:
-        clip.visual.load_state_dict(mini.load(mini.MINI).visual.state_dict())
+        clip.visual.load_state_dict(mini.load_mini(mini.MINI).visual.state_dict())
         clip.visual.requires_grad_(False)
     clip.to(device)
     learned = [value for value in clip.parameters() if value.requires_grad]

@@ -171,7 +171,7 @@ def test_the_gpu_measurement_runs_at_small_size_on_the_cpu(tmp_path, monkeypatch
     monkeypatch.setattr(  # compiling takes minutes
         gpu, "variants", lambda *a: (each for each in variants(*a) if each[0].startswith("pinned"))
     )
-    results = gpu.run(tmp_path)
+    results = gpu.measure_gpu(tmp_path)
     printed = capsys.readouterr().out
     assert "none of its figures is a result" in printed
     assert "failed" not in printed

@@ -20,7 +20,7 @@ from fap_lib.core.errors import KitError
 from fap_lib.data import encoding
 from fap_lib.data import features as cache_module
 from fap_lib.data.encoding import load_pair
-from fap_lib.data.features import COMPLETE, features, gather, part
+from fap_lib.data.features import COMPLETE, features, join_shards, shard
 from fap_lib.data.images import load_mask
 
 
@@ -244,13 +244,13 @@ def test_shards_joined_are_the_whole_bit_for_bit(tmp_path, backbone, small, monk
 
     monkeypatch.setenv("FAP_HOME", str(tmp_path / "elsewhere"))
     sizes = [
-        len(features(part(manifest, "test", number, count), "test", backbone, small))
+        len(features(shard(manifest, "test", number, count), "test", backbone, small))
         for number in range(count)
     ]
     assert sum(sizes) == 24
     assert all(size % 8 == 0 for size in sizes)
     monkeypatch.setattr("fap_lib.data.features.encode", None)  # joining encodes nothing
-    joined = gather(manifest, "test", backbone, small, count)
+    joined = join_shards(manifest, "test", backbone, small, count)
     assert joined.digest == whole.digest
     assert np.array_equal(joined.image, image)
     assert np.array_equal(joined.patches, patches)
@@ -264,17 +264,17 @@ def test_a_lost_or_damaged_shard_is_made_again(tmp_path, backbone, small, monkey
     patches = features(manifest, "test", backbone, small).patches.copy()
     monkeypatch.setenv("FAP_HOME", str(tmp_path / "elsewhere"))
     folder = paths.cache()
-    features(part(manifest, "test", 1, 3), "test", backbone, small)
-    (shard,) = folder.iterdir()
-    rows = np.load(shard / "patches.npy", mmap_mode="r+")
+    features(shard(manifest, "test", 1, 3), "test", backbone, small)
+    (own,) = folder.iterdir()
+    rows = np.load(own / "patches.npy", mmap_mode="r+")
     rows[2] += 1
     rows.flush()
-    assert np.array_equal(gather(manifest, "test", backbone, small, 3).patches, patches)
+    assert np.array_equal(join_shards(manifest, "test", backbone, small, 3).patches, patches)
 
 
 def test_more_shards_than_batches_are_refused(dataset):
     with pytest.raises(KitError, match="is 2 batches of 8; it cannot be cut into 3 shards"):
-        part(dataset, "test", 0, 3)
+        shard(dataset, "test", 0, 3)
 
 
 def test_a_process_left_over_from_an_error_does_not_hold_the_cache(dataset, backbone, small, monkeypatch):

@@ -39,7 +39,7 @@ SHOWN = ("framework", "qualitative", "ablations")
 
 @pytest.fixture(scope="module")
 def results():
-    return study_tables.load()
+    return study_tables.load_study()
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lesson]:
         patch.setenv("FAP_HOME", str(tmp_path_factory.mktemp("home")))
         for base, entry in (("mini-test", TEST), ("mini-a", AUXILIARY)):
             patch.setitem(sets.SETS, base, entry)
-            benchmark.write(paths.dataset(base), sets.named(base, 8))
+            benchmark.generate(paths.dataset(base), sets.named(base, 8))
         yield open_lesson(LessonRun(data="mini-test", prompts="paper"))
 
 

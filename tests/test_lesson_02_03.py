@@ -20,9 +20,9 @@ from fap_lib.lessons.lesson import Lesson, open_lesson
 from fap_lib.lessons.probing import (
     Evidence,
     agreement,
+    ask,
     by_group,
     even_sample,
-    gather,
     held_out,
     pairs,
     under,
@@ -41,13 +41,13 @@ def lessons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Less
         patch.setenv("FAP_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setitem(sets.SETS, "mini-test", SMALL)
         name = sets.named("mini-test", 7)
-        benchmark.write(paths.dataset(name), name)
+        benchmark.generate(paths.dataset(name), name)
         yield {mode: open_lesson(LessonRun(data=name, prompts=mode)) for mode in ("paper", "released")}
 
 
 @pytest.fixture(scope="module")
 def found(lessons) -> dict[str, Evidence]:
-    return {mode: gather(lesson) for mode, lesson in lessons.items()}
+    return {mode: ask(lesson) for mode, lesson in lessons.items()}
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_an_even_sample_spans_the_dataset(lessons):
 
 def test_a_single_pass_is_the_same_in_any_batches(lessons):
     index = [3, 1, 40]
-    one, other = (gather(lessons["paper"], index, batch=size) for size in (2, 32))
+    one, other = (ask(lessons["paper"], index, batch=size) for size in (2, 32))
     assert torch.allclose(one.adapted, other.adapted, atol=1e-5)
     assert one.defects == [lessons["paper"].cache.records[place].defect for place in index]
 
@@ -255,7 +255,7 @@ def test_swapped_priors(lessons, found, static):
 
 
 def test_the_study_says_what_the_notebook_reads_from_it():
-    trainings, random = study.load(), "CAP + DAP, random patches"
+    trainings, random = study.load_study(), "CAP + DAP, random patches"
     over_cap = study.differences(trainings, (random, study.FULL), over="CAP").set_index(["method", "metric"])
     aupro = [over_cap.loc[(name, "aupro_official"), "mean"] for name in (random, study.FULL)]
     assert aupro[1] > aupro[0] > 0.5 * aupro[1]

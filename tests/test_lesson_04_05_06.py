@@ -215,7 +215,7 @@ def test_a_snapshot_is_read_as_its_grid_is(tmp_path):
     results.write_snapshot(grid, kept)
     assert results.is_snapshot(kept)
     assert not results.is_snapshot(grid)
-    mine, theirs = results.gather(kept), results.gather(grid)
+    mine, theirs = results.gather_results(kept), results.gather_results(grid)
     assert list(mine) == list(theirs)
     pd.testing.assert_frame_equal(mine, theirs, atol=1e-6, check_dtype=False)
     assert mine["value"].iloc[0] == 0.123457
@@ -236,12 +236,12 @@ def test_an_unfinished_grid_makes_no_snapshot_and_a_folder_without_one_says_so(t
     with pytest.raises(KitError, match=r"is not finished \(evaluation/clip is missing\)"):
         results.write_snapshot(tmp_path / "grid", tmp_path / "kept")
     with pytest.raises(KitError, match="holds no grid of runs; make one with `make paper"):
-        results.gather(tmp_path / "nowhere")
+        results.gather_results(tmp_path / "nowhere")
 
 
 def test_the_mini_grids_snapshot_is_whole_and_nobody_reported_on_it():
     folder = paths.grid("snapshot")
-    table = results.gather(folder)
+    table = results.gather_results(folder)
     assert paths.grid("runs/x") == paths.run("runs/x")
     assert table["run"].nunique() == 32
     assert set(table["dataset"]) == {"mini-a", "mini-b", "mini-test", "mini-organs"}
@@ -281,7 +281,7 @@ def test_one_category_of_mini_test_is_near_chance_for_learned_prompts():
 
 
 def test_tolerance_does_not_hang_on_one_dataset_and_sdd_has_two_protocols():
-    table = compare.load()
+    table = compare.load_reported()
     key = ("pixel", "aupro_official")
     assert compare.tolerances(table)[key] == compare.tolerances(table[table["dataset"] != "mpdd"])[key]
     sdd = table[(table["dataset"] == "sdd") & (table["level"] == "image") & (table["metric"] == "auroc")]

@@ -16,7 +16,7 @@ from fap_lib.core.errors import KitError
 from fap_lib.evaluation.scoring import MEAN
 from fap_lib.lessons import effects, interpretation, study
 from fap_lib.lessons.lesson import Lesson, open_lesson
-from fap_lib.lessons.probing import gather, pairs
+from fap_lib.lessons.probing import ask, pairs
 from fap_lib.model import FAPrompt
 from fap_lib.official.ledger import rows
 from fap_lib.pictures import evidence
@@ -32,7 +32,7 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAP_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setitem(sets.SETS, "mini-test", WORLD)
-        benchmark.write(paths.dataset("mini-test"), "mini-test")
+        benchmark.generate(paths.dataset("mini-test"), "mini-test")
         return open_lesson(LessonRun(data="mini-test", prompts="paper", device="cpu"))
 
 
@@ -99,7 +99,7 @@ def test_nearest_captions_are_those_the_text_reads(lesson, features):
 
 
 def test_prompts_share_what_they_find(lesson):
-    found = gather(lesson)
+    found = ask(lesson)
     maps, anomalous = found.maps.numpy(), found.anomalous.numpy()
     answers = interpretation.by_defect(maps, lesson.cache, anomalous)
     assert answers.loc["burn"].min() > 0.8
@@ -185,7 +185,7 @@ def test_differences_pair_cells_and_pool_their_spread():
 
 
 def test_the_seeds_of_one_cell_share_no_luck_and_cells_do():
-    results = study.load()
+    results = study.load_study()
     luck = study.shared_luck(results, ("CAP", "single prompt", "CAP + DAP, released"))
     assert (luck.seeds < 0.4).all()
     assert (luck.cells > luck.seeds).all()
@@ -195,7 +195,7 @@ def test_the_seeds_of_one_cell_share_no_luck_and_cells_do():
 
 def test_the_parts_pay_on_pixels():
     parts = ("single prompt", "CAP", "CAP + DAP, random patches", "CAP + DAP, released")
-    found = study.differences(study.load(), parts).set_index(["method", "metric"])
+    found = study.differences(study.load_study(), parts).set_index(["method", "metric"])
     for method in parts:
         assert found["mean"][method, "pixel_auroc"] < 0
         assert abs(found["mean"][method, "image_auroc"]) < 3
@@ -204,7 +204,7 @@ def test_the_parts_pay_on_pixels():
 
 def test_sweeps_are_the_studys_and_stay_out_of_the_table_of_methods():
     assert set(study.SWEPT) == set(trainings.SWEEPS)
-    results = pd.concat([study.load(), runs({"K = 1": [1, 2, 3, 4]}).query("method == 'K = 1'")])
+    results = pd.concat([study.load_study(), runs({"K = 1": [1, 2, 3, 4]}).query("method == 'K = 1'")])
     assert "K = 1" not in study_tables.means_table(results, "mini-test")
     some = runs({"K = 1": [1, 2, 3, 4], "no prior loss": [0, 0, 1, 1]})
     assert "| K, abnormality prompts | K = 1 | 8 | +2.5 ±" in study_tables.sweeps_table(some)
@@ -213,7 +213,7 @@ def test_sweeps_are_the_studys_and_stay_out_of_the_table_of_methods():
 
 
 def test_the_image_loss_matters_for_pixels():
-    found = study.differences(study.load(), ("no image cross-entropy",))
+    found = study.differences(study.load_study(), ("no image cross-entropy",))
     if len(found):
         assert found.set_index("metric")["mean"]["aupro_official"] < -2
 
@@ -229,7 +229,7 @@ def test_a_picture_has_a_row_for_each_method_even_without_runs():
 
 
 def test_every_row_of_the_ledger_has_an_effect(lesson):
-    found = effects.effects(lesson, study.load())
+    found = effects.effects(lesson, study.load_study())
     assert [row.id for row in rows()] == list(dict.fromkeys(effect.row for effect in found))
     assert all(effect.points or effect.note for effect in found)
     table = effects.table(found)
@@ -251,7 +251,7 @@ def test_every_row_of_the_ledger_has_an_effect(lesson):
 def test_studied_rows_are_in_the_study():
     methods = {method for changes in effects.STUDIED.values() for method in changes}
     assert methods <= set(trainings.LEARNED)
-    (effect,) = (e for e in effects.studied(study.load()) if e.row == "patch-selection")
+    (effect,) = (e for e in effects.studied(study.load_study()) if e.row == "patch-selection")
     assert effect.points["pixel_auroc"] < 0
     assert effect.half["pixel_auroc"] > 0
 

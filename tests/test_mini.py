@@ -112,7 +112,7 @@ def few(monkeypatch) -> None:
 
 @pytest.mark.usefixtures("few")
 def test_a_dataset_lies_as_mvtec_ad_does_and_draws_differ(tmp_path):
-    manifest = benchmark.write(tmp_path / "one", "mini-b")
+    manifest = benchmark.generate(tmp_path / "one", "mini-b")
     root = manifest.root
     assert sorted(path.name for path in (root / "tile").iterdir()) == [
         "foreground",
@@ -129,9 +129,9 @@ def test_a_dataset_lies_as_mvtec_ad_does_and_draws_differ(tmp_path):
         assert study.outline(manifest, record.image).is_file()
     assert not {record.defect for record in manifest.records("test")} & set(SETS["mini-b"].without)
 
-    again = benchmark.write(root, "mini-b")
+    again = benchmark.generate(root, "mini-b")
     assert again == read_manifest(root)
-    other = benchmark.write(tmp_path / "two", "mini-b-d1")
+    other = benchmark.generate(tmp_path / "two", "mini-b-d1")
     image = manifest.records("test")[0].image
     assert (root / image).read_bytes() != (other.root / image).read_bytes()
 
@@ -148,15 +148,15 @@ def test_an_interrupted_generation_leaves_nothing_and_is_made_again(tmp_path, mo
 
     monkeypatch.setattr(benchmark, "sample", stops)
     with pytest.raises(KeyboardInterrupt):
-        benchmark.write(tmp_path / "set", "mini-val")
+        benchmark.generate(tmp_path / "set", "mini-val")
     assert not (tmp_path / "set").exists()
-    assert len(benchmark.write(tmp_path / "set", "mini-val").records("train")) == 4
+    assert len(benchmark.generate(tmp_path / "set", "mini-val").records("train")) == 4
 
 
 def test_a_folder_that_is_not_empty_and_an_unknown_name_are_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(KitError, match="is not empty and does not hold mini-a"):
-        benchmark.write(tmp_path, "mini-a")
+        benchmark.generate(tmp_path, "mini-a")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["mine.txt"]
     with pytest.raises(KitError, match="unknown generated dataset 'mini-tst'; the nearest is 'mini-test'"):
         sets.parse("mini-tst")
@@ -226,7 +226,7 @@ def caches(tmp_path, shipped, setting, monkeypatch) -> tuple[FeatureCache, Featu
     """A small auxiliary and a small test set."""
     small = {name: replace(entry, good=10, each=1, train=0) for name, entry in SETS.items()}
     monkeypatch.setattr(benchmark, "SETS", small)
-    one, two = (benchmark.write(tmp_path / name, name) for name in ("mini-a", "mini-test"))
+    one, two = (benchmark.generate(tmp_path / name, name) for name in ("mini-a", "mini-test"))
     return tuple(features(each, "test", shipped, setting.features) for each in (one, two))
 
 
@@ -307,7 +307,7 @@ def test_gains_pair_runs_and_intervals_count_each_cell_once():
 
 
 def test_the_pages_hold_the_committed_study():
-    results = study_tables.load()
+    results = study_tables.load_study()
     page = study_tables.README.read_text(encoding="utf-8")
     assert (study_tables.RESULTS / "study.md").read_text(encoding="utf-8") == study_tables.document(results)
     assert study_tables.filled(page, results) == page
@@ -315,7 +315,7 @@ def test_the_pages_hold_the_committed_study():
 
 def test_the_study_has_the_runs_it_promises():
     """Five seeds, three draws, two auxiliary sets."""
-    means = study_tables.of(study_tables.load(), "mini-test")
+    means = study_tables.of(study_tables.load_study(), "mini-test")
     for method in ("single prompt", "CAP", "CAP + DAP, paper", "CAP + DAP, released"):
         own = means[means.method == method]
         assert own.groupby(["train", "draw"]).seed.nunique().tolist() == [5] * 6

@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 from fap_lib.core import paths
 from fap_lib.core.errors import KitError
 from fap_lib.core.inline import image_tag
-from fap_lib.lessons.outputs import DOTS, LIMIT, notebooks, run, solutions
+from fap_lib.lessons.outputs import DOTS, LIMIT, execute, notebooks, solutions
 
 EACH = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
 
@@ -176,10 +176,10 @@ def exercise(tmp_path: Path, solution: str) -> Path:
 
 
 def test_a_wrong_solution_stops_the_storing_of_outputs(tmp_path: Path):
-    stored = run(exercise(tmp_path, "answer = 3 * 0.5"))
+    stored = execute(exercise(tmp_path, "answer = 3 * 0.5"))
     assert "No answer yet" in stored.cells[0].outputs[0].text
     with pytest.raises(KitError, match=r"solution 1 is refused by its check: Not yet\. Its kind is right"):
-        run(exercise(tmp_path, "answer = 5"))
+        execute(exercise(tmp_path, "answer = 5"))
 
 
 def test_notebooks_have_one_number_each():

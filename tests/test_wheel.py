@@ -40,8 +40,9 @@ def test_what_commands_need_is_in_the_wheel(installed, tmp_path):
         "from fap_lib.core import paths; from fap_lib.lessons import study; from fap_lib.grids import grid\n"
         "from fap_lib.clip import mini\n"
         "print(paths.INSTALLED, paths.PACKAGE)\n"
-        "print(len([*paths.NOTEBOOKS.glob('*.ipynb')]), len(study.load()) > 1000, len(grid.presets()) > 10)\n"
-        "print(grid.load(paths.WORKFLOW / 'grids' / 'mini.yaml').profile, paths.GOLDEN.is_file())\n"
+        "runs = study.load_study()\n"
+        "print(len([*paths.NOTEBOOKS.glob('*.ipynb')]), len(runs) > 1000, len(grid.presets()) > 10)\n"
+        "print(grid.load_grid(paths.WORKFLOW / 'grids' / 'mini.yaml').profile, paths.GOLDEN.is_file())\n"
         "print((paths.SNAPSHOT / 'results').is_dir(), mini.prompts('paper').is_file())\n",
     ).splitlines()
     here = len(list(paths.NOTEBOOKS.glob("*.ipynb")))

@@ -76,7 +76,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
 
 
 def test_the_plan_trains_once_a_setting_and_tests_every_target(tmp_path):
-    chosen = grid.load(write(tmp_path, seeds=[0, 1], ablations=["k", "no-dap"]))
+    chosen = grid.load_grid(write(tmp_path, seeds=[0, 1], ablations=["k", "no-dap"]))
     plan = grid.plan(chosen, tmp_path)
     names = [job.name for job in plan]
     assert len(set(names)) == len(names)
@@ -100,7 +100,7 @@ def test_the_plan_trains_once_a_setting_and_tests_every_target(tmp_path):
 
 
 def test_a_large_dataset_is_extracted_in_shards(tmp_path):
-    chosen = grid.load(write(tmp_path, shards={"mini-test": 3}))
+    chosen = grid.load_grid(write(tmp_path, shards={"mini-test": 3}))
     plan = {job.name: job for job in grid.plan(chosen, tmp_path)}
     parts = [f"shards/mini-test/{number}-of-3" for number in range(3)]
     assert plan["features/mini-test"].needs == ["shards/mini-test/joined"]
@@ -108,13 +108,13 @@ def test_a_large_dataset_is_extracted_in_shards(tmp_path):
     assert [plan[name].parameters["number"] for name in parts] == [0, 1, 2]
     assert plan["features/mini-a"].needs == []
     with pytest.raises(KitError, match="cuts 'mini-tset' into shards, but does not use it"):
-        grid.load(write(tmp_path, shards={"mini-tset": 3}))
+        grid.load_grid(write(tmp_path, shards={"mini-tset": 3}))
 
 
 def test_shards_run_as_jobs_and_join(tmp_path):
     toy.write(paths.data() / "toy-aux", "toy-aux", each=4)
     changes = {"profile": "tiny", "datasets": {"toy-aux": ["mini-a"]}, "shards": {"toy-aux": 2}}
-    chosen = grid.load(write(tmp_path, **changes))
+    chosen = grid.load_grid(write(tmp_path, **changes))
     plan = [job for job in grid.plan(chosen, tmp_path / "run") if job.kind == "shards"]
     snakemake.write_plan(chosen, plan, tmp_path / "run", [])
     made = []
@@ -145,7 +145,7 @@ def test_the_ablations_are_those_of_the_paper():
 
 
 def test_presets_name_known_wordings_and_reported_methods():
-    known = set(compare.load()["method"])
+    known = set(compare.load_reported()["method"])
     for preset in grid.presets().values():
         assert preset.wording is None or preset.wording in PUBLISHED
         assert preset.reported is None or preset.reported in known
@@ -156,7 +156,7 @@ def test_presets_name_known_wordings_and_reported_methods():
 def test_every_preset_learns(name, backbone, tmp_path):
     """Each is a setting of the one prompt learner: it predicts, has losses, and they reach its tokens."""
     preset = grid.presets()[name]
-    chosen = grid.load(write(tmp_path, profile="tiny"))
+    chosen = grid.load_grid(write(tmp_path, profile="tiny"))
     profile = grid.profile_of(chosen, preset, "paper", 0)
     torch.manual_seed(0)
     model = FAPrompt(backbone.text_tower, profile.model, backbone.patch_width)
@@ -245,7 +245,7 @@ def test_prose_does_not_change_a_fingerprint_but_code_does(copy):
 
 
 def test_records_change_only_with_what_a_job_depends_on(tmp_path):
-    chosen = grid.load(write(tmp_path, ablations=[]))
+    chosen = grid.load_grid(write(tmp_path, ablations=[]))
     snakemake.write_plan(chosen, grid.plan(chosen, tmp_path), tmp_path, [])
     records = sorted((tmp_path / "jobs").rglob("*.json"))
     before = {path: path.stat().st_mtime_ns for path in records}

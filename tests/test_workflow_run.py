@@ -20,7 +20,7 @@ from fap_lib.core.files import read_json
 from fap_lib.data.features import features
 from fap_lib.data.manifest import read_manifest
 from fap_lib.evaluation.scoring import evaluate, score
-from fap_lib.grids.grid import load, presets, profile_of
+from fap_lib.grids.grid import load_grid, presets, profile_of
 from fap_lib.grids.jobs import DONE
 from fap_lib.model import FAPrompt
 from fap_lib.training import train
@@ -163,7 +163,7 @@ def test_a_finished_grid_has_nothing_to_do_and_a_changed_record_runs_again(runs,
 def test_its_figures_are_the_librarys(runs, tmp_path, monkeypatch):
     """Killed or not, in jobs or not: one epoch of prompts on mini-a, tested on mini-organs."""
     monkeypatch.setenv("FAP_HOME", str(runs.home))
-    profile = profile_of(load(GRID), presets()["faprompt"], "paper", 0)
+    profile = profile_of(load_grid(GRID), presets()["faprompt"], "paper", 0)
     backbone = load_backbone("mini")
     caches = [
         features(read_manifest(paths.dataset(name)), "test", backbone, profile.features)

@@ -70,4 +70,4 @@ def mini(folder: Path) -> Manifest:
     """A small draw of the mini world's test set: two categories, two normal images, one of each defect."""
     few = replace(sets.SETS["mini-test"], categories=("leather", "pill"), good=2, each=1, train=0)
     with patch.dict(sets.SETS, {"mini-test": few}):
-        return benchmark.write(folder, "mini-test")
+        return benchmark.generate(folder, "mini-test")

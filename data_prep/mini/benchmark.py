@@ -19,7 +19,7 @@ SIZE_FACTOR = 1.15
 """Defects of the datasets, relative to the generator's own sizes."""
 
 
-def write(folder: Path, name: str) -> Manifest:
+def generate(folder: Path, name: str) -> Manifest:
     """The dataset `name` in `folder`, generated unless it is there already.
 
     Images lie as MVTec AD's do (`CATEGORY/train/good`, `CATEGORY/test/DEFECT`,

@@ -26,7 +26,7 @@ def _draw(chosen: argparse.Namespace) -> None:
     parse(chosen.name)  # a mistyped name is refused before anything slow is loaded
     from data_prep.mini import benchmark
 
-    manifest = benchmark.write(chosen.to or paths.data() / chosen.name, chosen.name)
+    manifest = benchmark.generate(chosen.to or paths.data() / chosen.name, chosen.name)
     for split, records in manifest.splits.items():
         labels = [record.label for record in records]
         print(f"{manifest.name}, {split}: {labels.count(0)} normal, {labels.count(1)} anomalous")

@@ -138,7 +138,7 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         backbone = Backbone(name, clip, _tokenizer(), False, Conventions(quick_gelu=True))
     elif name in (mini.MINI, mini.SILENT):
         own = Path(weights).expanduser() if weights and weights != RANDOM else None
-        clip = _seeded(mini.build if weights == RANDOM else lambda: mini.load(name, own))
+        clip = _seeded(mini.build if weights == RANDOM else lambda: mini.load_mini(name, own))
         backbone = Backbone(name, clip, _tokenizer(), weights != RANDOM)
     else:
         config = _config(name)

@@ -64,7 +64,7 @@ def prompts(mode: str) -> Path:
     return path
 
 
-def load(name: str, weights: Path | None = None) -> "open_clip.CLIP":
+def load_mini(name: str, weights: Path | None = None) -> "open_clip.CLIP":
     """The mini CLIP or its twin, on the CPU in float32. Call it under a fixed seed.
 
     Token rows that no caption used are not in the files; they stay as the seed draws them.

@@ -139,7 +139,7 @@ def features(
     return FeatureCache(folder, manifest, split, backbone, settings)
 
 
-def part(manifest: Manifest, split: Split, number: int, count: int) -> Manifest:
+def shard(manifest: Manifest, split: Split, number: int, count: int) -> Manifest:
     """Shard `number` (from 0) of `count`: a run of a split's records, of a cache of its own.
 
     Shards end where batches end, so each image is encoded in the company it has in the whole.
@@ -158,7 +158,7 @@ def part(manifest: Manifest, split: Split, number: int, count: int) -> Manifest:
     return replace(manifest, splits={split: records[start:end]})
 
 
-def gather(
+def join_shards(
     manifest: Manifest, split: Split, backbone: Backbone, settings: FeatureSettings, count: int
 ) -> FeatureCache:
     """Join the caches of `count` shards into the whole split's, and remove them one by one.
@@ -175,12 +175,12 @@ def gather(
             store.allocate()
             start = 0
             for number in range(count):
-                shard = part(manifest, split, number, count)
-                source = _folder(shard, split, _key(shard, split, backbone, settings))
+                one = shard(manifest, split, number, count)
+                source = _folder(one, split, _key(one, split, backbone, settings))
                 if source != folder and (source / COMPLETE).exists():
                     store.adopt(source, start)
                     shutil.rmtree(source)
-                start += len(shard.records(split))
+                start += len(one.records(split))
     return features(manifest, split, backbone, settings)
 
 

@@ -67,7 +67,7 @@ _ANOMALYCLIP_SDD = (
 )
 
 
-def load() -> pd.DataFrame:
+def load_reported() -> pd.DataFrame:
     """The reported values under the kit's names of datasets and metrics, with `obstacle`: why a value must
     not be compared with ours, empty where it may. Averages and datasets the kit lacks are left out."""
     table = pd.read_csv(FILE)
@@ -124,7 +124,7 @@ def compare(summary: pd.DataFrame) -> pd.DataFrame:
         kind and confidence of the reported value, `others` (all other reported values), verdict (`within`,
         `better`, `worse`, `not comparable`, `not reported`) and the reason of the last two.
     """
-    reported = load()
+    reported = load_reported()
     best, allowed = preferred(reported), tolerances(reported)
     rows = [
         _cell(row, reported, best, allowed)

@@ -114,7 +114,7 @@ class Job:
     code: str = ""
 
 
-def load(path: Path) -> Grid:
+def load_grid(path: Path) -> Grid:
     """A grid from its YAML file, checked to the last name before anything runs.
 
     Raises:

@@ -31,7 +31,7 @@ DONE = "done.json"
 FAILED = "failed.json"
 """The report of a failed job: its record's SHA-256, and why."""
 
-GPUS = "FAPGPUS"
+GPUS = "FAP_GPUS"
 """Environment variable: numbers of the GPUs that jobs share out among themselves."""
 
 _RECORD = "job.json"
@@ -98,7 +98,7 @@ def _run(job: dict[str, Any], place: Path, lock: int) -> None:
         return
     from fap_lib.grids import shards  # imports torch, which a notebook's job leaves to the kernel
 
-    shards.run(job["parameters"])
+    shards.make_features(job["parameters"])
 
 
 def _begin(place: Path, record: Path, digest: str) -> None:

@@ -20,7 +20,7 @@ _LABEL = "label.txt"
 _CELL = ["method", "title", "group", "mode", "source", "dataset", "category", "level", "metric", "definition"]
 
 
-def gather(folder: Path) -> pd.DataFrame:
+def gather_results(folder: Path) -> pd.DataFrame:
     """All metrics of a grid's finished evaluations, or of a snapshot, one row a value.
 
     Columns: method, title, group, mode, source (what the prompts were learned on), dataset, category, level,
@@ -117,14 +117,14 @@ def is_snapshot(folder: Path) -> bool:
 def write_snapshot(folder: Path, target: Path) -> None:
     """Keep the tables of a finished grid without its runs: values to six decimals, costs, label.
 
-    `gather`, `costs`, `unfinished` and `meaning` read `target` as they read a grid.
+    `gather_results`, `costs`, `unfinished` and `meaning` read `target` as they read a grid.
 
     Raises:
         KitError: the grid is not finished.
     """
     if missing := unfinished(folder):
         raise KitError(f"{folder} is not finished ({missing[0]} is missing); run it to its end first.")
-    results = gather(folder)
+    results = gather_results(folder)
     text = results.round({"value": 6, "error": 6}).to_csv(index=False, lineterminator="\n")
     with atomic(target / TABLES / "results.csv.gz") as temporary:
         temporary.write_bytes(gzip.compress(text.encode(), mtime=0))

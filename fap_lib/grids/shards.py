@@ -6,13 +6,13 @@ from typing import Any
 from fap_lib.clip.backbone import device_name, load_backbone
 from fap_lib.core import paths
 from fap_lib.core.config import load_profile
-from fap_lib.data.features import features, gather, part
+from fap_lib.data.features import features, join_shards, shard
 from fap_lib.data.manifest import read_manifest
 from fap_lib.runs.parameters import ShardRun
 from fap_lib.runs.record import start_run
 
 
-def run(parameters: dict[str, Any]) -> Path:
+def make_features(parameters: dict[str, Any]) -> Path:
     """Extract the features of one shard, or join all of them; the result equals that of one job.
 
     Args:
@@ -32,8 +32,8 @@ def run(parameters: dict[str, Any]) -> Path:
     record = start_run(paths.run(config.run), "shard", profile, backbone, manifest, device)
     backbone.to(device, profile.features.precision)
     if config.number is None:
-        cache = gather(manifest, config.split, backbone, profile.features, config.count)
+        cache = join_shards(manifest, config.split, backbone, profile.features, config.count)
     else:
-        shard = part(manifest, config.split, config.number, config.count)
-        cache = features(shard, config.split, backbone, profile.features)
+        own = shard(manifest, config.split, config.number, config.count)
+        cache = features(own, config.split, backbone, profile.features)
     return record.finish(images=len(cache), cache=cache.digest)

@@ -44,7 +44,7 @@ def paper(path: Path, cores: int, options: list[str], folder: Path | None = None
         KitError: a mistake in the grid, a dataset that is not prepared, no Snakemake, another run at work
             in the same folder; all before anything runs.
     """
-    grid = grids.load(path)
+    grid = grids.load_grid(path)
     grids.check_prepared(grid)
     for prompts in grid.prompts.values():
         print(line(paths.run(prompts)), flush=True)

@@ -22,7 +22,7 @@ from fap_lib.data.images import binarise, load_image
 from fap_lib.evaluation.metrics import image_metrics, pixel_metrics
 from fap_lib.lessons import study
 from fap_lib.lessons.lesson import Lesson
-from fap_lib.lessons.probing import gather
+from fap_lib.lessons.probing import ask
 from fap_lib.losses import image_focal_loss
 from fap_lib.maps import pixel_maps
 from fap_lib.model import FAPrompt, Prediction, StaticText
@@ -61,7 +61,7 @@ KEPT = 4
 class Effect:
     """What one change does, against the kit's default.
 
-    points: differences by metric (`ablations.COMPARED`), in points; half: half widths of 95 % intervals,
+    points: differences by metric (`study.COMPARED`), in points; half: half widths of 95 % intervals,
     where there are several trainings. note: what was computed or argued, or what to know about the figures.
     """
 
@@ -80,7 +80,7 @@ def studied(results: pd.DataFrame) -> list[Effect]:
     """Rows with trainings; those without a run yet have no points, and say so.
 
     Args:
-        results: the study's runs, as `ablations.load` reads them.
+        results: the study's runs, as `study.load_study` reads them.
     """
     methods = tuple(method for each in STUDIED.values() for method in each)
     found = study.differences(results, methods).set_index(["method", "metric"])
@@ -213,7 +213,7 @@ def predict(
         model.prior_network.register_forward_pre_hook(lambda _, given: (given[0].flip(1),))
     if rounded:
         model.prompts.deep.data = model.prompts.deep.data.half().float()
-    return gather(replace(lesson, model=model), index).prediction
+    return ask(replace(lesson, model=model), index).prediction
 
 
 class UnitBeforeMean(FAPrompt):

@@ -63,7 +63,7 @@ def store(names: list[str]) -> None:
             raise KitError(f"there is no notebook {name!r}; the nearest is {nearest(name, known)!r}.")
     chosen = [known[name] for name in known if name in names or not names]
     for path in bar(chosen, "notebooks", len(chosen)):
-        text = nbformat.writes(run(path)) + "\n"
+        text = nbformat.writes(execute(path)) + "\n"
         if len(text.encode()) > LIMIT:
             raise KitError(
                 f"{path.name} would have {len(text.encode()) // 1000} kB with its outputs, more than "
@@ -72,7 +72,7 @@ def store(names: list[str]) -> None:
         write_text(path, text)
 
 
-def run(path: Path) -> NotebookNode:
+def execute(path: Path) -> NotebookNode:
     """A notebook with fresh outputs, after its solutions were tried.
 
     Raises:

@@ -54,7 +54,7 @@ def even_sample(cache: FeatureCache, patches: int = 200_000) -> np.ndarray:
     return np.unique(np.linspace(0, len(cache) - 1, most).round().astype(int))
 
 
-def gather(lesson: Lesson, index: Sequence[int] | np.ndarray | None = None, batch: int = 32) -> Evidence:
+def ask(lesson: Lesson, index: Sequence[int] | np.ndarray | None = None, batch: int = 32) -> Evidence:
     """Ask a lesson's prompts about its images, in one pass over the cached features.
 
     Args:

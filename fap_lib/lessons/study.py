@@ -44,7 +44,7 @@ SWEEPS = {
 SWEPT = tuple(name for names in SWEEPS.values() for name in names)
 
 
-def load() -> pd.DataFrame:
+def load_study() -> pd.DataFrame:
     """The committed runs."""
     return pd.read_csv(paths.STUDY)
 

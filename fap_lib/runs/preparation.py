@@ -29,9 +29,9 @@ def is_generated(name: str) -> bool:
 
 def draw(name: str, folder: Path | None = None) -> Manifest:
     """The generated dataset `name`, drawn now unless it is there; by default below `data/`."""
-    from data_prep.mini.benchmark import write
+    from data_prep.mini.benchmark import generate
 
-    return write(folder or paths.data() / name, name)
+    return generate(folder or paths.data() / name, name)
 
 
 def locate(name: str, data: Path) -> Path:
