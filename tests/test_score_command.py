@@ -1,11 +1,11 @@
-"""`fap score`: a folder in; scores, maps and an executed notebook out; or one sentence."""
+"""`fap score`: images in; scores, maps and a page to look at out; or one sentence."""
 
 import csv
 import json
 from dataclasses import replace
 from pathlib import Path
 
-import nbformat
+import matplotlib
 import numpy as np
 import pytest
 import toy
@@ -15,8 +15,11 @@ from fap_lib.cli import main
 from fap_lib.core import paths
 from fap_lib.core.errors import KitError
 from fap_lib.data.manifest import Record
-from fap_lib.inference.folder import NOTEBOOK, find_prompts, map_names, normal_only
-from fap_lib.pictures.style import palette
+from fap_lib.inference.detector import Detector
+from fap_lib.inference.folder import find_prompts, map_names, normal_only
+from fap_lib.inference.gallery import MOST, PAGE, Card, Gallery
+from fap_lib.inference.overlay import OPACITY, outline, overlay
+from fap_lib.pictures.colours import CIVIDIS, OUTLINE, palette
 
 
 def draw(folder: Path, count: int, defect: str = "good", suffix: str = ".png") -> Path:
@@ -61,9 +64,10 @@ def test_an_unlabelled_folder_with_normal_images(tmp_path, capsys):
         row["flagged"] == "yes" for row in rows
     ]
     assert not (folder / "metrics.csv").exists()
-    executed = nbformat.read(folder / f"{NOTEBOOK}.ipynb", as_version=4)
-    assert not any("lesson" in cell.metadata.get("tags", []) for cell in executed.cells)
-    assert "no labels: scores and no metrics" in json.dumps(executed)
+    page = (folder / PAGE).read_text()
+    assert page.count("<figure") == 5
+    assert page.count('data-flag="yes"') == sum(row["flagged"] == "yes" for row in rows)
+    assert "http" not in page.replace("http-equiv", "")  # self-contained
 
 
 def test_a_labelled_folder_without_a_threshold(tmp_path, capsys):
@@ -91,8 +95,9 @@ def test_a_labelled_folder_without_a_threshold(tmp_path, capsys):
             ["{images}", "--profile", "paper"],
             "no prompts 'paper' for the profile paper; give the path of a che",
         ),
+        (["{images}/*.tif"], "no file fits the pattern"),
         (["{images}", "--profile", "min"], "unknown profile 'min'"),
-        (["{images}-no"], "there is no folder"),
+        (["{images}-no"], "there is no folder, image or pattern"),
         (["{images}", "--normal", "{images}-no"], "there is no folder"),
         (["{images}", "--run", "{images}/out"], "the results would go into"),
     ],
@@ -117,6 +122,81 @@ def test_an_empty_folder_and_a_damaged_image(tmp_path, capsys):
     said = capsys.readouterr().err
     assert f"{images / '1.png'} cannot be decoded" in said
     assert not (paths.runs() / "score-images" / "scores.csv").exists()
+
+
+def test_files_patterns_and_folders_together_as_json(tmp_path, capsys):
+    one, two = draw(tmp_path / "in" / "one", 2), draw(tmp_path / "in" / "two", 3, "spot", ".jpg")
+    given = [str(one), str(two / "0.jpg"), str(two / "[01].jpg")]
+    assert main(["score", *given, "--json", "--overlay"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    names = {row["image"] for row in said["images"]}
+    assert names == {"one/0.png", "one/1.png", "two/0.jpg", "two/1.jpg"}
+    assert said["threshold"] is None
+    assert {row["flagged"] for row in said["images"]} == {None}
+    folder = paths.runs() / "score-in"
+    assert said["run"] == str(folder)
+    for row in said["images"]:
+        stem = row["map"].removeprefix("maps/").removesuffix(".png")
+        with Image.open(folder / "overlays" / f"{stem}.jpg") as picture:
+            assert picture.size == (98, 49)
+        expected = Detector.load("paper").predict(tmp_path / "in" / row["image"]) if stem == "one/0" else None
+        assert expected is None or row["score"] == pytest.approx(expected.score, abs=2e-6)
+    assert '<option value="two">two (2)</option>' in (folder / PAGE).read_text()
+
+
+def test_bad_images_are_left_out_and_counted(tmp_path, capsys):
+    images = draw(tmp_path / "images", 3)
+    (images / "1.png").write_bytes((images / "1.png").read_bytes()[:200])
+    assert main(["score", str(images), "--errors", "skip"]) == 0
+    said = capsys.readouterr().out
+    assert f"left out: the image {images / '1.png'} cannot be decoded" in said
+    assert "2 images, no threshold (give normal images with --normal), 1 left out" in said
+    record = json.loads((paths.runs() / "score-images" / "run.json").read_text())
+    assert len(record["skipped"]) == 1
+    assert record["images"] == 2
+    for path in images.iterdir():
+        path.write_bytes(b"nothing")
+    assert main(["score", str(images), "--errors", "skip"]) == 2
+    assert "none of the 3 images could be read; the first:" in capsys.readouterr().err
+    assert not (paths.runs() / "score-images" / "scores.csv").exists()  # the one from before
+
+
+def test_images_also_calibrated_on_are_said(tmp_path, capsys):
+    normal = draw(tmp_path / "fine", 5)
+    assert main(["score", str(normal / "0.png"), "--normal", str(normal), "--alpha", "0.2"]) == 0
+    assert "1 of them are among the normal images" in capsys.readouterr().out
+
+
+def test_colours_are_matplotlibs():
+    steps = matplotlib.colormaps["cividis"](np.arange(256) / 255)[:, :3]
+    assert palette() == list(CIVIDIS) == np.rint(255 * steps).astype(int).flatten().tolist()
+
+
+def test_an_overlay_shows_where_and_an_outline():
+    values = np.zeros((20, 30), np.float32)
+    values[5:15, 10:20] = 1
+    image = Image.new("RGB", (30, 20), (100, 100, 100))
+    drawn = np.asarray(overlay(image, values, 0.5))
+    assert (drawn[0, 0] == 100).all()
+    inside = np.rint((1 - OPACITY) * 100 + OPACITY * np.frombuffer(CIVIDIS[-3:], np.uint8))
+    assert (drawn[10, 15] == inside).all()
+    assert (drawn[5, 12] == OUTLINE).all()
+    assert not (np.asarray(overlay(image, values, None)) == OUTLINE).all(-1).any()
+    assert outline(values > 0.5, 1).sum() == 36
+    assert outline(np.ones((5, 5), bool), 2).sum() == 0
+
+
+def test_a_gallery_keeps_the_highest_scores(tmp_path):
+    gallery = Gallery()
+    for number in range(MOST + 2):
+        gallery.add(Card(f"<{number}>", "a", (number * 7919 % (MOST + 2)) / 2000, None, (b"", b"")))
+    page = gallery.write(tmp_path, "T", []).read_text()
+    assert page.count("<figure") == MOST
+    assert f"the {MOST} images with the highest scores of {MOST + 2}" in page
+    scores = [float(text.split("<")[0]) for text in page.split("<strong>")[1:]]
+    assert scores == sorted(scores, reverse=True)
+    assert "&lt;3&gt;" in page
+    assert 'id="flag"' not in page
 
 
 def test_normal_images_must_be_normal(tmp_path):

@@ -7,20 +7,32 @@ from fap_lib.core import arguments
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `score` to the `fap` parser."""
-    parser = commands.add_parser("score", help="scores and heat maps for a folder of your images")
-    parser.add_argument("images", type=arguments.folder, metavar="FOLDER")
+    parser = commands.add_parser("score", help="scores, heat maps and a page to look at, for your images")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGES", help="folders, files, or patterns such as 'photos/**/*.jpg'"
+    )
     parser.add_argument(
         "--prompts",
         default="paper",
-        help="paper or released, which ship with the profile mini, or a checkpoint",
+        help="paper or released, which ship with the profile mini, or a checkpoint (the kit's or a .pth)",
     )
-    parser.add_argument("--profile", type=arguments.profile, default="mini")
+    parser.add_argument("--profile", type=arguments.profile, help="default: the one the prompts belong to")
     parser.add_argument(
         "--normal", type=arguments.folder, metavar="FOLDER", help="normal images, to choose a threshold by"
     )
     parser.add_argument(
         "--alpha", type=arguments.share, default=0.05, help="share of normal images that may be flagged"
     )
+    parser.add_argument(
+        "--overlay", action="store_true", help="also write each image with its map and outline over it"
+    )
+    parser.add_argument(
+        "--errors",
+        choices=("raise", "skip"),
+        default="raise",
+        help="what an unreadable image does: end the run, or be left out and counted",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a summary")
     parser.add_argument(
         "--run", dest="folder", type=arguments.new_folder, help="run folder (default: one below runs/)"
     )
@@ -29,24 +41,44 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 
 
 def _score(chosen: argparse.Namespace) -> None:
-    import csv
+    import json
+    from dataclasses import asdict
 
-    from fap_lib.inference.folder import score_folder
-    from fap_lib.runs.results import SCORES
+    from fap_lib.inference.detector import Detector
+    from fap_lib.inference.folder import find_prompts
+    from fap_lib.inference.gallery import PAGE
+    from fap_lib.inference.scored import score_images
 
-    folder = score_folder(
-        chosen.images,
-        chosen.prompts,
-        chosen.profile,
-        chosen.normal,
-        chosen.alpha,
-        chosen.folder,
-        chosen.device,
+    prompts = find_prompts(chosen.prompts, chosen.profile or "mini")
+    detector = Detector.load(prompts, device=chosen.device, profile=chosen.profile)
+    scored = score_images(
+        chosen.images, detector, chosen.normal, chosen.alpha, chosen.folder, chosen.overlay, chosen.errors
     )
-    with open(folder / SCORES, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows[:5]:
+    flagged = sum(row["flagged"] == "yes" for row in scored.rows)
+    if chosen.json:
+        document = {
+            "run": str(scored.folder),
+            "threshold": scored.calibration and asdict(scored.calibration),
+            "skipped": scored.skipped,
+            "images": [_typed(row) for row in scored.rows],
+        }
+        print(json.dumps(document, ensure_ascii=False, indent=2))
+        return
+    for row in scored.rows[:5]:
         print(f"{float(row['score']):.3f}  {row['image']}")
-    flagged = sum(row["flagged"] == "yes" for row in rows)
-    said = f", {flagged} flagged" if chosen.normal else ", no threshold (give normal images with --normal)"
-    print(f"{len(rows)} images{said}\n{folder}")
+    for sentence in scored.skipped:
+        print(f"left out: {sentence}")
+    said = (
+        f", {flagged} flagged" if scored.calibration else ", no threshold (give normal images with --normal)"
+    )
+    left = f", {len(scored.skipped)} left out" if scored.skipped else ""
+    print(f"{len(scored.rows)} images{said}{left}")
+    if scored.shared:
+        print(f"{scored.shared} of them are among the normal images, so their verdicts promise nothing")
+    print(f"{scored.folder / PAGE}\n{scored.folder}")
+
+
+def _typed(row: dict) -> dict:
+    """A row of the table with numbers and truth values instead of their texts."""
+    numbers = {name: float(row[name]) for name in ("score", "global_probability")}
+    return row | numbers | {"flagged": {"yes": True, "no": False}.get(row["flagged"])}

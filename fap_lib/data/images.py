@@ -61,11 +61,16 @@ def load_image(path: Path, size: int) -> np.ndarray:
 
 
 def rgb(image: Image.Image, size: int) -> np.ndarray:
-    """`image` in any mode as RGB pixels, (size, size, 3) uint8. 16-bit grey keeps its upper eight bits."""
+    """`image` in any mode as RGB pixels, (size, size, 3) uint8."""
+    # PIL itself names this resize exactly: torchvision's Resize on a PIL image makes the same call.
+    return np.array(as_rgb(image).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """`image` in any mode as an RGB image. 16-bit grey keeps its upper eight bits."""
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    # PIL itself names this resize exactly: torchvision's Resize on a PIL image makes the same call.
-    return np.array(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
+    return image.convert("RGB")
 
 
 def load_mask(path: Path, rule: MaskRule, image_size: tuple[int, int], size: int) -> np.ndarray:

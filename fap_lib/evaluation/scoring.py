@@ -7,7 +7,7 @@ them in batches when something needs them, and never all at once.
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from fap_lib.core.errors import KitError
 from fap_lib.core.files import atomic
 from fap_lib.core.progress import bar
 from fap_lib.data.features import FeatureCache
+from fap_lib.data.manifest import Record
 from fap_lib.data.store import read_rows
 from fap_lib.evaluation.metrics import image_metrics, pixel_metrics, undefined_pixel_metrics
 from fap_lib.maps import pixel_maps
@@ -27,15 +28,31 @@ MEAN = "mean"
 """The name, in the category column, of the unweighted mean over categories."""
 
 
+class ImageSet(Protocol):
+    """Images that were scored: records, and masks (b, S, S) bool at the scored size; as `FeatureCache`."""
+
+    name: str
+    root: Path
+    records: list[Record]
+    image_size: int
+
+    @property
+    def labels(self) -> list[int | None]: ...
+
+    def masks(self, index: np.ndarray) -> Tensor: ...
+
+    def __len__(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one split of a dataset.
+    """Scores of one split of a dataset, or of any set of images.
 
     image: (n,) image scores; probability: (n,) global abnormal probabilities; both in [0, 1].
     patches: (n, 2, N) abnormal probability of each patch, static and adapted; a memory map.
     """
 
-    cache: FeatureCache
+    cache: ImageSet
     image: np.ndarray
     probability: np.ndarray
     patches: np.ndarray

@@ -278,7 +278,10 @@ def _open(path: Path, weights: str | Path | None, profile: str | None) -> tuple[
         backbone = load_backbone(chosen.features.backbone, weights or chosen.features.weights)
         return backbone, open_prompts(path, backbone, chosen.features), chosen.scoring.sigma
     features = FeatureSettings.parse(read_header(path)["features"])
-    chosen = load_profile(profile or profile_of(features.backbone))
+    own = profile_of(features.backbone)
+    if profile not in (None, own):
+        raise KitError(f"the prompts {path} belong to the profile {own} and not to {profile}; leave it out.")
+    chosen = load_profile(own)
     here = features.weights if features.weights and Path(features.weights).is_file() else None
     backbone = load_backbone(features.backbone, weights or here)
     return backbone, open_prompts(path, backbone), chosen.scoring.sigma

@@ -1,8 +1,8 @@
-"""A folder of one's own images: scores, maps, and a threshold from normal ones (`fap score`, notebook 10)."""
+"""What `fap score` and notebook 10 say of one's own images: rows, maps as files, which images are normal."""
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -16,56 +16,15 @@ from fap_lib.core.progress import bar
 from fap_lib.data.images import opened
 from fap_lib.data.manifest import Manifest, Record
 from fap_lib.evaluation.calibration import Calibration
-from fap_lib.evaluation.scoring import Scores
-from fap_lib.pictures.style import palette
-from fap_lib.runs.notebook import run_notebook
-from fap_lib.runs.preparation import check_images, in_dataset
+from fap_lib.inference.detector import SHIPPED
+from fap_lib.inference.result import resized
+from fap_lib.pictures.colours import palette
+from fap_lib.runs.preparation import in_dataset
 
-NOTEBOOK = "10_your_own_images"
+if TYPE_CHECKING:
+    from fap_lib.evaluation.scoring import Scores  # scikit-learn comes with it, and is slow to import
+
 MAPS = "maps"
-SHIPPED = ("paper", "released")
-
-
-def score_folder(
-    images: Path,
-    prompts: str = "paper",
-    profile: str = "mini",
-    normal: Path | None = None,
-    alpha: float = 0.05,
-    run: Path | None = None,
-    device: str = "auto",
-) -> Path:
-    """Run notebook 10 on a folder, without its lessons.
-
-    Args:
-        images: anything `fap data folder` understands. prompts: `paper` or `released`, which ship with the
-            mini profile, or a checkpoint. normal: normal images for a threshold. run: by default
-            `runs/score-NAME`.
-
-    Returns:
-        The run folder: `scores.csv`, `maps/`, the executed notebook, `run.json`, and `metrics.csv` if there
-        are labels.
-
-    Raises:
-        KitError: no such folder or prompts, an image that cannot be read, too few normal images.
-    """
-    sources = [arguments.folder(source) for source in (images, normal) if source is not None]
-    folder = arguments.new_folder(run or paths.runs() / f"score-{sources[0].name}")
-    for source in sources:
-        if folder.is_relative_to(source):
-            raise KitError(f"the results would go into {source} itself; choose another folder with --run.")
-        check_images(source)  # no images: said at once, and not by a notebook
-    parameters = {
-        "images": str(sources[0]),
-        "normal": str(sources[1]) if normal is not None else None,
-        "alpha": alpha,
-        "prompts": find_prompts(prompts, profile),
-        "profile": profile,
-        "run": str(folder),
-        "device": device,
-    }
-    run_notebook(NOTEBOOK, parameters, folder, lesson=False)
-    return folder
 
 
 def find_prompts(prompts: str, profile: str) -> str:
@@ -94,13 +53,22 @@ def normal_only(manifest: Manifest) -> Manifest:
     Raises:
         KitError: one is, so a threshold from them would promise nothing.
     """
-    bad = [record for record in manifest.records("test") if record.label == 1]
+    refuse_anomalous(manifest.records("test"))
+    return manifest
+
+
+def refuse_anomalous(records: list[Record]) -> None:
+    """Refuse images of other kinds among those a threshold is to come from.
+
+    Raises:
+        KitError: there are some.
+    """
+    bad = [record for record in records if record.label == 1]
     if bad:
         raise KitError(
             f"the normal images contain {len(bad)} of other kinds, such as {in_dataset(bad[0].image)}; "
             "give a folder with normal images only."
         )
-    return manifest
 
 
 def shared(one: Manifest, other: Manifest) -> int:
@@ -109,28 +77,29 @@ def shared(one: Manifest, other: Manifest) -> int:
     return sum((one.root / record.image).resolve() in files for record in one.records("test"))
 
 
-def rows(scores: Scores, calibration: Calibration | None) -> list[dict[str, Any]]:
+def rows(
+    records: list[Record], scores: np.ndarray, probabilities: np.ndarray, calibration: Calibration | None
+) -> list[dict[str, Any]]:
     """What `scores.csv` says: one row an image, highest score first.
 
     Columns: image (path in the folder), score and global_probability in [0, 1], flagged (yes, no, or empty
     without a threshold), label (0 normal, 1 anomalous, or empty), map (path of its map).
     """
-    records = scores.cache.records
     names = map_names(records)
-    table = []
-    for index in np.argsort(-scores.image, kind="stable"):
-        flagged = "" if calibration is None else "yes" if calibration.flags(scores.image[index]) else "no"
-        table.append(
+    made = []
+    for index in np.argsort(-scores, kind="stable"):
+        flagged = "" if calibration is None else "yes" if calibration.flags(scores[index]) else "no"
+        made.append(
             {
                 "image": str(in_dataset(records[index].image)),
-                "score": f"{scores.image[index]:.6f}",
-                "global_probability": f"{scores.probability[index]:.6f}",
+                "score": f"{scores[index]:.6f}",
+                "global_probability": f"{probabilities[index]:.6f}",
                 "flagged": flagged,
                 "label": records[index].label,
                 "map": names[index],
             }
         )
-    return table
+    return made
 
 
 def map_names(records: list[Record]) -> list[str]:
@@ -144,10 +113,8 @@ def map_names(records: list[Record]) -> list[str]:
     ]
 
 
-def write_maps(folder: Path, scores: Scores, sigma: float, batch: int = 16) -> None:
-    """Write every anomaly map as a PNG as large as its image, 256 colours from 0 to 1.
-
-    The colours are a palette: the stored value, over 255, is the abnormal probability.
+def write_maps(folder: Path, scores: "Scores", sigma: float, batch: int = 16) -> None:
+    """Write every anomaly map as `save_map` does.
 
     Args:
         sigma: smoothing in pixels of the scored image.
@@ -160,8 +127,15 @@ def write_maps(folder: Path, scores: Scores, sigma: float, batch: int = 16) -> N
         for place, values in zip(index, scores.maps(index, sigma).numpy(), strict=True):
             with opened(cache.root / cache.records[place].image) as image:
                 size = image.size
-            pixels = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
-            picture = Image.fromarray(np.rint(255 * pixels.clip(0, 1)).astype(np.uint8), mode="P")
-            picture.putpalette(palette())
-            with atomic(folder / names[place]) as temporary:
-                picture.save(temporary, format="PNG", optimize=True)
+            save_map(folder / names[place], resized(values, *size))
+
+
+def save_map(path: Path, values: np.ndarray) -> None:
+    """Write a map (H, W) as a PNG of 256 colours from 0 to 1.
+
+    The colours are a palette: the stored value, over 255, is the abnormal probability.
+    """
+    picture = Image.fromarray(np.rint(255 * values.clip(0, 1)).astype(np.uint8), mode="P")
+    picture.putpalette(palette())
+    with atomic(path) as temporary:
+        picture.save(temporary, format="PNG", optimize=True)

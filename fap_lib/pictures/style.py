@@ -41,12 +41,6 @@ plt.rcParams.update(
 )
 
 
-def palette() -> list[int]:
-    """The colours of maps from 0 to 1 in 256 steps, as Pillow wants a palette: red, green, blue, red ..."""
-    steps = plt.get_cmap(COLOURS)(np.arange(256) / 255)[:, :3]
-    return [int(value) for value in np.rint(255 * steps).flatten()]
-
-
 def show(figure: Figure, alt: str, colours: int = 256) -> None:
     """Display a figure in a notebook, with an alternative text, and close it.
 

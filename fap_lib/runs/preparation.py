@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fap_lib.core import arguments, paths
 from fap_lib.core.errors import KitError
-from fap_lib.data.manifest import Manifest
+from fap_lib.data.manifest import Manifest, Record
 
 
 def known() -> list[str]:
@@ -72,15 +72,15 @@ def check_job(train: str | None, tests: list[str], data: Path) -> None:
         raise KitError(f"{train} is among the datasets its own prompts are tested on; take it out.")
 
 
-def check_images(folder: Path) -> None:
-    """Refuse a folder of one's own that holds no image to score.
+def own_images(folder: Path) -> list[Record]:
+    """The images to score in a folder of one's own, with labels and masks where its form says them.
 
     Raises:
-        KitError: says what was expected there.
+        KitError: there are none; says what was expected.
     """
     from data_prep.own import understand
 
-    understand(folder)
+    return understand(folder)["test"]
 
 
 def in_dataset(image: str) -> Path:

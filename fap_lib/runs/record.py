@@ -53,21 +53,29 @@ def start_run(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     facts = {
-        "kit": {"version": __version__, "commit": commit()},
-        "lock": sha256(paths.LOCK) if paths.LOCK.is_file() else None,
+        **environment(backbone, device),
         "label": profile.label if backbone.trained else "random weights, these figures mean nothing",
         "data": {
             "name": manifest.name,
             "manifest_sha256": sha256(manifest.root / "meta.json"),
             "mask_rule": manifest.mask_rule,
         },
+        "settings": profile.model_dump(exclude={"label"}),
+        "seed": profile.training.seed,
+    }
+    return Run(folder, kind, facts)
+
+
+def environment(backbone: Backbone, device: str) -> dict[str, Any]:
+    """Kit, CLIP, device and software: what the figures of any run depend on beside its data and settings."""
+    return {
+        "kit": {"version": __version__, "commit": commit()},
+        "lock": sha256(paths.LOCK) if paths.LOCK.is_file() else None,
         "weights": {
             "backbone": backbone.name,
             "sha256": backbone.weights_sha256,
             "trained": backbone.trained,
         },
-        "settings": profile.model_dump(exclude={"label"}),
-        "seed": profile.training.seed,
         "device": torch.cuda.get_device_name()
         if device == "cuda"
         else f"cpu, {torch.get_num_threads()} threads",
@@ -77,7 +85,6 @@ def start_run(
             "open_clip_torch": version("open_clip_torch"),
         },
     }
-    return Run(folder, kind, facts)
 
 
 def commit() -> str | None:

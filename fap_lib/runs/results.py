@@ -3,10 +3,12 @@
 import csv
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fap_lib.core.files import write_json, write_text
-from fap_lib.evaluation.scoring import MEAN, Scores
+
+if TYPE_CHECKING:
+    from fap_lib.evaluation.scoring import Scores  # scikit-learn comes with it, and is slow to import
 
 METRICS = "metrics"
 
@@ -19,7 +21,7 @@ def write_metrics(folder: Path, rows: list[dict[str, Any]], label: str) -> None:
     write_text(folder / f"{METRICS}.csv", table(rows))
 
 
-def write_scores(folder: Path, scores: Scores) -> None:
+def write_scores(folder: Path, scores: "Scores") -> None:
     """Write `scores.csv`: image, category, label, image score, global probability."""
     write_text(
         folder / SCORES,
@@ -50,6 +52,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The means over categories, one row a metric, in per cent to one decimal; or why there is none."""
+    from fap_lib.evaluation.scoring import MEAN
+
     return [
         {
             "level": row["level"],
