@@ -14,7 +14,7 @@ from fap_lib.core import paths
 from fap_lib.core.files import read_json, write_text
 
 RESULTS = Path(__file__).parent / "results"
-PAGES = (Path(__file__).parent / "README.md", paths.REPOSITORY / "README.md")
+PAGES = (Path(__file__).parent / "README.md", paths.REPOSITORY / "docs" / "speed.md")
 
 
 def write_pages(folder: Path = RESULTS) -> None:

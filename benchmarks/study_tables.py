@@ -1,6 +1,6 @@
 """From the study's runs to tables: `python -m benchmarks.study_tables` writes them from `study.csv`.
 
-The README takes what stands between its lines `<!-- study -->` and `<!-- study: end -->`.
+The page `docs/mini_world.md` takes what stands between its lines `<!-- study -->` and `<!-- study: end -->`.
 """
 
 import math
@@ -29,7 +29,7 @@ from fap_lib.lessons.study import (
 )
 
 RESULTS = paths.STUDY.parent
-README = paths.REPOSITORY / "README.md"
+PAGE = paths.REPOSITORY / "docs" / "mini_world.md"
 
 PROBE = "linear probe"
 HAND, SILENT = "hand: ", "silent "
@@ -170,10 +170,10 @@ def filled(page: str, results: pd.DataFrame) -> str:
 
 
 def write_tables() -> None:
-    """Write `study.md` and the README's tables; print the former."""
+    """Write `study.md` and the page's tables; print the former."""
     results = load_study()
     write_text(RESULTS / "study.md", document(results))
-    write_text(README, filled(README.read_text(encoding="utf-8"), results))
+    write_text(PAGE, filled(PAGE.read_text(encoding="utf-8"), results))
     print(document(results))
 
 

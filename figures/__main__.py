@@ -10,6 +10,7 @@ from figures import run
 
 SCRIPTS = (
     "framework",
+    "one_image",
     "dataset_bars",
     "ablations",
     "sweeps",

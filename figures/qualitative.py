@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from sklearn.metrics import roc_auc_score
 
 from fap_lib.core import paths
@@ -31,6 +32,8 @@ from figures import needed, run, save_figure
 FOLDER = "runs/demo/mini-test"
 SHOWN = 4
 """Categories of which a typical image is shown."""
+
+TITLES = ("image", "ground truth", "static map", "adapted map", "anomaly map")
 
 
 @dataclass(frozen=True)
@@ -99,32 +102,46 @@ def choose(scores: pd.DataFrame) -> list[tuple[int, str]]:
     return chosen
 
 
-def draw(evaluation: Evaluation) -> Figure:
-    """A column an image: itself, its mask, its static and its adapted map."""
-    chosen = choose(evaluation.scores)
-    figure, axes = plt.subplots(4, len(chosen), figsize=(0.7 + 1.2 * len(chosen), 5.3), squeeze=False)
-    for column, (place, why) in zip(axes.T, chosen, strict=True):
-        row = evaluation.scores.loc[place]
-        path, mask = evaluation.root / row["image"], evaluation.masks[place]
-        values = torch.from_numpy(np.array(evaluation.patches[place]))
-        maps = pixel_maps(values, evaluation.size, evaluation.sigma).numpy()
-        truth = np.zeros((evaluation.size, evaluation.size), dtype=bool)
-        if mask:
-            size = open_image(path).size
-            truth = load_mask(evaluation.root / mask, evaluation.rule, size, evaluation.size)
-        column[0].imshow(load_image(path, evaluation.size))
-        column[0].set_title(f"{why}\n{row['category']}, {row['defect']}\nscore {row['score']:.2f}", size=8)
-        column[1].imshow(truth, cmap="gray", vmin=0, vmax=1)
-        shown = [
-            axis.imshow(map_, cmap=COLOURS, vmin=0, vmax=1)
-            for axis, map_ in zip(column[2:], maps, strict=True)
-        ]
-    for axis in axes.flat:
+def pictures(evaluation: Evaluation, place: int) -> list[np.ndarray]:
+    """What is shown of an image, in the order of `TITLES`: (H, W, 3) uint8, (H, W) bool, three maps."""
+    row, mask = evaluation.scores.loc[place], evaluation.masks[place]
+    path, size = evaluation.root / row["image"], evaluation.size
+    truth = np.zeros((size, size), dtype=bool)
+    if mask:
+        truth = load_mask(evaluation.root / mask, evaluation.rule, open_image(path).size, size)
+    values = torch.from_numpy(np.array(evaluation.patches[place]))
+    static, adapted = pixel_maps(values, size, evaluation.sigma).numpy()
+    return [load_image(path, size), truth, static, adapted, (static + adapted) / 2]
+
+
+def show(axes: np.ndarray, shown: list[np.ndarray]) -> AxesImage:
+    """Draw an image's `pictures`, one an axis; the last map's artist is returned for a colour bar."""
+    axes[0].imshow(shown[0])
+    axes[1].imshow(shown[1], cmap="gray", vmin=0, vmax=1)
+    drawn = [
+        axis.imshow(map_, cmap=COLOURS, vmin=0, vmax=1)
+        for axis, map_ in zip(axes[2:], shown[2:], strict=True)
+    ]
+    for axis in axes:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    for axis, title in zip(axes[:, 0], ("image", "ground truth", "static map", "adapted map"), strict=True):
+    return drawn[-1]
+
+
+def draw(evaluation: Evaluation) -> Figure:
+    """A column an image: itself, its mask, its static, its adapted and its anomaly map."""
+    chosen = choose(evaluation.scores)
+    rows = len(TITLES)
+    figure, axes = plt.subplots(
+        rows, len(chosen), figsize=(0.7 + 1.2 * len(chosen), 1.3 * rows), squeeze=False
+    )
+    for column, (place, why) in zip(axes.T, chosen, strict=True):
+        row = evaluation.scores.loc[place]
+        last = show(column, pictures(evaluation, place))
+        column[0].set_title(f"{why}\n{row['category']}, {row['defect']}\nscore {row['score']:.2f}", size=8)
+    for axis, title in zip(axes[:, 0], TITLES, strict=True):
         axis.set_ylabel(title)
-    figure.colorbar(shown[0], ax=axes[2:], label="abnormal probability", aspect=30)
+    figure.colorbar(last, ax=axes[2:], label="abnormal probability", aspect=30)
     return figure
 
 

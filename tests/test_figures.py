@@ -1,4 +1,4 @@
-"""The figures: what stands behind them, the files they become, and what the README says of them."""
+"""The figures: what stands behind them, the files they become, and what the pages say of them."""
 
 import re
 from importlib import import_module
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 import figures
 from benchmarks import study_tables
@@ -26,6 +26,7 @@ from figures import (
     dataset_bars,
     mini_pretraining,
     mini_samples,
+    one_image,
     prompt_similarity,
     qualitative,
     save_figure,
@@ -33,8 +34,11 @@ from figures import (
     training_curves,
 )
 
-README = (paths.REPOSITORY / "README.md").read_text(encoding="utf-8")
-SHOWN = ("framework", "qualitative", "ablations")
+PAGES = {
+    page: (paths.REPOSITORY / page).read_text(encoding="utf-8")
+    for page in ("README.md", "docs/mini_world.md", "docs/use.md", "docs/figures.md", "docs/index.md")
+}
+SHOWN = ("framework", "one_image", "qualitative", "ablations")
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +93,10 @@ def test_the_ablations_bars_are_the_studys_gains(results):
             mean, half = study_tables.gain(results, study.FULL, over, metric, study.TEST)
             assert shown.loc[(title, metric), "mean"] == pytest.approx(-100 * mean)
             assert shown.loc[(title, metric), "half"] == pytest.approx(100 * half)
-    # The README's table says the same, rounded.
-    row = re.search(r"\| CAP \+ DAP, paper over CAP \| .*? \| \+(\S+) ± (\S+) \|", README)
+    # The page's table says the same, rounded.
+    row = re.search(
+        r"\| CAP \+ DAP, paper over CAP \| .*? \| \+(\S+) ± (\S+) \|", PAGES["docs/mini_world.md"]
+    )
     assert (row[1], row[2]) == tuple(
         f"{value:.1f}" for value in abs(shown.loc[("CAP, no DAP", "pixel_auroc"), ["mean", "half"]])
     )
@@ -160,6 +166,18 @@ def test_a_rule_chooses_typical_images_and_failures(dataset):
     assert scores.category[chosen[2][0]] == scores.category[chosen[3][0]] == "grain", "the one that fails"
 
 
+def test_the_one_image_is_a_typical_gain(dataset):
+    made = evaluation(dataset)
+    gains = {}
+    for place in made.scores.query("label == 1").index:
+        _, truth, static, _, anomaly = qualitative.pictures(made, place)
+        np.testing.assert_allclose(2 * anomaly - static, qualitative.pictures(made, place)[3], atol=1e-6)
+        before, after = (average_precision_score(truth.ravel(), m.ravel()) for m in (static, anomaly))
+        gains[place] = after - before
+    chosen = gains.pop(one_image.choose(made))
+    assert sum(gain < chosen for gain in gains.values()) == (len(gains) + 1) // 2
+
+
 def test_prompts_are_compared_as_learned_and_as_adapted(lesson):
     before, after, chosen = prompt_similarity.cosines(lesson)
     count = 1 + lesson.model.settings.n_prompts
@@ -183,6 +201,7 @@ def test_every_script_draws(dataset, lesson, results, swept):
     pretraining = pd.read_json(mini_pretraining.LOG, lines=True)
     drawn = {
         "framework": framework.draw(),
+        "one_image": one_image.draw(evaluation(dataset)),
         "dataset_bars": dataset_bars.draw(results),
         "ablations": ablations.draw(swept),
         "sweeps": sweeps.draw(swept),
@@ -272,19 +291,23 @@ def test_all_are_drawn_though_one_fails(home, monkeypatch, capsys):
 
 
 def test_every_script_says_what_it_reads_and_how_to_run_it():
-    # The explorer's picture is a browser's.
-    others = {"__init__", "__main__", "explorer"}
+    # The explorer's picture is a browser's, which `lab` starts.
+    others = {"__init__", "__main__", "explorer", "lab"}
     files = {path.stem for path in (paths.REPOSITORY / "figures").glob("*.py")}
     assert files - others == set(every.SCRIPTS)
     for name in every.SCRIPTS:
         text = import_module(f"figures.{name}").__doc__
         assert f"python -m figures.{name}" in text
         assert "reads " in text.lower().replace("reads:", "reads ")
-        assert f"[{name}](figures/{name}.py)" in README, "the README names the run behind each"
+        assert f"[{name}](../figures/{name}.py)" in PAGES["docs/figures.md"], "it names the run behind each"
 
 
-def test_the_readmes_pictures_are_small_and_described():
-    pictures = re.findall(r"!\[(.*?)\]\(figures/(.*?)\)", README, flags=re.DOTALL)
+def test_the_pages_pictures_are_small_and_described():
+    pictures = [
+        found
+        for text in PAGES.values()
+        for found in re.findall(r"!\[(.*?)\]\((?:\.\./)?figures/(.*?)\)", text, flags=re.DOTALL)
+    ]
     assert {name for _, name in pictures} >= {f"{name}.png" for name in SHOWN}
     for text, name in pictures:
         assert len(text) > 60, f"{name} needs an alternative text"

@@ -308,7 +308,7 @@ def test_gains_pair_runs_and_intervals_count_each_cell_once():
 
 def test_the_pages_hold_the_committed_study():
     results = study_tables.load_study()
-    page = study_tables.README.read_text(encoding="utf-8")
+    page = study_tables.PAGE.read_text(encoding="utf-8")
     assert (study_tables.RESULTS / "study.md").read_text(encoding="utf-8") == study_tables.document(results)
     assert study_tables.filled(page, results) == page
 
