@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from fap_lib.clip.backbone import Backbone
@@ -184,6 +183,8 @@ def linear_probe(train: FeatureCache, test: FeatureCache, seed: int = 0, patches
 
 def _probe(features: np.ndarray, labels: np.ndarray) -> tuple[Tensor, float]:
     """Weights (D,) and bias of a class-balanced logistic regression; unit features, so C is large."""
+    from sklearn.linear_model import LogisticRegression  # a second, which only the probe is worth
+
     fitted = LogisticRegression(C=100, class_weight="balanced", max_iter=500).fit(
         features.astype(np.float32), labels
     )

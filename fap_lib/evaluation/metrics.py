@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 import scipy.ndimage
 import torch
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from torch import Tensor
 
 FPR_LIMIT = 0.3
@@ -62,6 +61,9 @@ def image_metrics(labels: np.ndarray, scores: np.ndarray) -> list[Metric]:
     if len(np.unique(labels)) < 2:
         kind = "anomalous" if np.all(labels) else "normal"
         return _undefined("image", _IMAGE, f"all images are {kind}")
+    # Not at the top: scikit-learn takes a second to import, and most steps have no use for it.
+    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
     precision, recall, _ = precision_recall_curve(labels, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-300)
     values = (roc_auc_score(labels, scores), average_precision_score(labels, scores), f1.max())

@@ -13,6 +13,7 @@ import nbformat
 import papermill
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from fap_lib.core import paths
@@ -23,7 +24,7 @@ FEATURES, TRAIN, EVALUATE = "01_clip_features", "04_train_prompts", "05_evaluate
 COMPARE = "06_compare_results"
 
 LESSON = "lesson"
-"""Tag of cells that only teach: a job may leave them out."""
+"""Tag of cells that only teach; a job leaves them out."""
 
 ATTEMPTS = 2
 START_TIMEOUT = 600
@@ -54,17 +55,14 @@ class SocketKernelManager(AsyncKernelManager):
             shutil.rmtree(self._sockets, ignore_errors=True)
 
 
-def run_notebook(
-    name: str, parameters: dict[str, Any], folder: Path, holds: tuple[int, ...] = (), lesson: bool = True
-) -> Path:
+def run_notebook(name: str, parameters: dict[str, Any], folder: Path, holds: tuple[int, ...] = ()) -> Path:
     """Run `notebooks/NAME.ipynb` with `parameters`; the executed notebook goes to `folder/NAME.ipynb`.
 
-    It is written cell by cell, so a failed one shows how far it came and its traceback. A kernel that dies
-    or does not start gets one more try.
+    Cells tagged `lesson` are left out. It is written cell by cell, so a failed one shows how far it came and
+    its traceback. A kernel that dies or does not start gets one more try.
 
     Args:
         holds: open files, such as a lock, that the kernel keeps open as long as it lives.
-        lesson: False leaves out the cells tagged `lesson`.
 
     Raises:
         KitError: unknown notebook or parameter, the sentence with which a cell refused its input, or a
@@ -85,7 +83,7 @@ def run_notebook(
     manager = type("Manager", (SocketKernelManager,), {"holds": holds})
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _execute(source, target, parameters, manager, lesson)
+            _execute(source, target, parameters, manager)
             break
         except (DeadKernelError, RuntimeError) as error:  # jupyter_client raises the latter at the start
             if attempt == ATTEMPTS:
@@ -97,11 +95,9 @@ def run_notebook(
 
 
 def _execute(
-    source: Path, target: Path, parameters: dict[str, Any], manager: type[AsyncKernelManager], lesson: bool
+    source: Path, target: Path, parameters: dict[str, Any], manager: type[AsyncKernelManager]
 ) -> None:
-    notebook = nbformat.read(source, as_version=4)
-    if not lesson:
-        notebook.cells = [cell for cell in notebook.cells if LESSON not in cell.metadata.get("tags", [])]
+    notebook = without_lessons(source)
     try:
         with quiet(), disk_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -120,6 +116,13 @@ def _execute(
         raise
 
 
+def without_lessons(path: Path) -> NotebookNode:
+    """A notebook as jobs run it."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if LESSON not in cell.metadata.get("tags", [])]
+    return notebook
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """No progress bars in kernels that start meanwhile; they inherit the environment."""
@@ -134,7 +137,6 @@ def quiet() -> Iterator[None]:
             os.environ["FAP_PROGRESS"] = before
 
 
-def code_cells(notebook: Path) -> list[str]:
-    """Sources of a notebook's code cells."""
-    content = nbformat.read(notebook, as_version=4)
-    return [cell.source for cell in content.cells if cell.cell_type == "code"]
+def code_cells(path: Path) -> list[str]:
+    """Sources of the code cells that a job runs."""
+    return [cell.source for cell in without_lessons(path).cells if cell.cell_type == "code"]
