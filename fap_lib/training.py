@@ -73,7 +73,7 @@ def losses(
     Args:
         label: (B,) 0 normal, 1 anomalous. mask: (B, H, W) in {0, 1}.
 
-    Source: `train.py:85-161`; weights as there (ledger: loss-weights).
+    Source: `train.py:85-161`; weights as there (ledger: score-weights).
     """
     size = mask.shape[-1]
     terms = {

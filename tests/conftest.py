@@ -1,13 +1,18 @@
 """Shared pieces: a small dataset drawn on the spot, and backbones that are built once."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import toy
 
 from fap_lib.clip.backbone import TINY, Backbone, load_backbone
 from fap_lib.core.config import FeatureSettings, Profile, load_profile
+from fap_lib.core.errors import KitError
 from fap_lib.data.manifest import Manifest
+from fap_lib.grids import snakemake
+from fap_lib.official import parity
 
 GOLDEN = Path(__file__).parent / "golden" / "tiny.npz"
 
@@ -20,8 +25,24 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def engine() -> str:
+    """The Snakemake program; `make workflow` installs it, `make setup` alone does not."""
+    try:
+        return snakemake.snakemake()
+    except KitError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def backbone() -> Backbone:
     return load_backbone(TINY)
+
+
+@pytest.fixture(scope="session")
+def golden_backbone() -> Backbone:
+    """The CLIP of the official outputs in `golden/tiny.npz`; drawing its weights takes seconds."""
+    with np.load(GOLDEN) as file:
+        return parity.build_backbone(json.loads(str(file["config"])))
 
 
 @pytest.fixture(scope="session")

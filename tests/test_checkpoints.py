@@ -89,12 +89,11 @@ class Exploit:
 
 
 @pytest.fixture(scope="module")
-def golden():
+def golden(golden_backbone):
     """The golden model, as the authors would have saved it, unused tensors included."""
     with np.load(GOLDEN) as file:
         config = json.loads(str(file["config"]))
-    backbone = parity.build_backbone(config)
-    model = parity.build_model(backbone, config, "released")
+    model = parity.build_model(golden_backbone, config, "released")
     shapes = {"prompts.normal": (1, 1, 5, 768), "prompts.abnormal": (1, 10, 2, 768)}
     state = {}
     for name, value in model.state_dict().items():
@@ -108,7 +107,7 @@ def golden():
         state[f"compound_prompt_projections.{layer}.bias"] = torch.zeros(896)
     state["token_prefix_pos"] = torch.zeros(1, 1, 1, 768)
     state["tokenized_prompts_neg"] = torch.zeros(1, 10, 77, dtype=torch.int32)
-    return config, backbone, model, state
+    return config, golden_backbone, model, state
 
 
 def test_an_official_checkpoint_gives_the_official_scores(golden, tmp_path):

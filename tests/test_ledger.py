@@ -1,14 +1,27 @@
 """The ledger names real settings, and every difference between the modes has its row."""
 
+import re
+
 import pytest
 
+from fap_lib.core import paths
 from fap_lib.core.config import ModelSettings, load_profile
 from fap_lib.official.ledger import rows
 
 
-def test_every_difference_of_the_collection_has_a_row():
+def test_every_row_is_taught_and_every_mention_has_its_row():
+    """Code and notebooks name rows as `(ledger: ID)` or "Ledger `ID`"; notebook 9 shows what each does."""
     ids = [row.id for row in rows()]
-    assert len(ids) == len(set(ids)) == 25
+    assert len(set(ids)) == len(ids)
+    sources = [*paths.PACKAGE.rglob("*.py"), *paths.NOTEBOOKS.glob("*.ipynb")]
+    for path in sources:
+        text = path.read_text()
+        mentioned = re.findall(r"\(ledger:\s+([\w-]+)\)", text)
+        for part in re.findall(r"\bLedger ((?:`[\w-]+`(?:, | and )?)+)", text):
+            mentioned += re.findall(r"`([\w-]+)`", part)
+        assert set(mentioned) <= set(ids), f"{path.name} names a row that is not there"
+    last = (paths.NOTEBOOKS / "09_paper_against_code.ipynb").read_text()
+    assert [name for name in ids if name not in last] == []
 
 
 @pytest.mark.parametrize("row", [row for row in rows() if row.setting], ids=lambda row: row.id)

@@ -1,10 +1,8 @@
 """Training: resumes bit for bit, refuses what it cannot learn from, logs every step."""
 
 import json
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,10 +12,11 @@ import torch
 import toy
 from safetensors.torch import load_file
 
-from fap_lib.core import paths
-from fap_lib.core.config import ModelSettings, TrainSettings
+from fap_lib.clip.backbone import TINY, load_backbone
+from fap_lib.core.config import FeatureSettings, ModelSettings, TrainSettings
 from fap_lib.core.errors import KitError
 from fap_lib.data.features import features
+from fap_lib.data.manifest import read_manifest
 from fap_lib.model import FAPrompt
 from fap_lib.training import LOG, PROMPTS, STATE, batches, train
 
@@ -74,57 +73,53 @@ def test_the_same_seed_gives_the_same_prompts(dataset, backbone, small, tmp_path
     assert not torch.equal(one["prompts.abnormal"], three["prompts.abnormal"])
 
 
-CHILD = """
-import sys, time, torch
-from pathlib import Path
-from fap_lib import training
-from fap_lib.clip.backbone import TINY, load_backbone
-from fap_lib.core.config import FeatureSettings, ModelSettings, TrainSettings
-from fap_lib.data.features import features
-from fap_lib.data.manifest import read_manifest
-from fap_lib.model import FAPrompt
+def run_slowly(data: Path, folder: Path, home: Path, pause: float) -> None:
+    """A training whose every step takes `pause` seconds, in a process that can be killed."""
+    os.environ["FAP_HOME"] = str(home)
+    torch.set_num_threads(1)
 
-torch.set_num_threads(1)
-step, pause = training.step, float(sys.argv[3])
-def slow(*arguments):
-    time.sleep(pause)
-    return step(*arguments)
-training.step = slow
-backbone = load_backbone(TINY)
-small = FeatureSettings(backbone=TINY, image_size=70, vv_blocks=2)
-cache = features(read_manifest(Path(sys.argv[1])), "test", backbone, small)
-torch.manual_seed(1)
-model = FAPrompt(backbone.text_tower, ModelSettings(deep_layers=2, selection="random"), backbone.patch_width)
-settings = TrainSettings(epochs=6, batch_size=5, save_every=2, seed=7)
-training.train(model, cache, settings, Path(sys.argv[2]))
-"""
+    def wait(_: dict) -> None:
+        time.sleep(pause)
+
+    backbone = load_backbone(TINY)
+    small = FeatureSettings(backbone=TINY, image_size=70, vv_blocks=2)
+    cache = features(read_manifest(data), "test", backbone, small)
+    settings = TrainSettings(epochs=6, batch_size=5, save_every=2, seed=7)
+    train(fresh_model(backbone, selection="random"), cache, settings, folder, follow=wait)
 
 
 def test_kill_9_and_resume_equals_the_uninterrupted_run_bit_for_bit(tmp_path, home):
     data = toy.write(tmp_path / "toy", "toy-aux", each=4).root
-    environment = {**os.environ, "FAP_HOME": str(home), "PYTHONPATH": str(paths.REPOSITORY)}
+    # A server that has imported the kit once forks each process.
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["fap_lib.training", "fap_lib.clip.backbone", "fap_lib.data.features"])
 
-    def child(folder: Path, pause: float) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(data), str(folder), str(pause)], env=environment
-        )
+    def start(folder: Path, pause: float) -> multiprocessing.process.BaseProcess:
+        process = processes.Process(target=run_slowly, args=(data, folder, home, pause))
+        process.start()
+        return process
 
-    assert child(tmp_path / "whole", 0).wait(120) == 0
+    def finish(folder: Path) -> None:
+        process = start(folder, 0)
+        process.join(120)
+        assert process.exitcode == 0
+
+    finish(tmp_path / "whole")
     killed = tmp_path / "killed"
     for _ in range(2):  # in the middle of an epoch, twice
-        process = child(killed, 0.15)
+        process = start(killed, 0.15)
         seen = json.loads(log_line) if (log_line := last_line(killed)) else {"step": 0}
         limit = time.monotonic() + 60
-        while time.monotonic() < limit and process.poll() is None:
+        while time.monotonic() < limit and process.is_alive():
             now = last_line(killed)
             if (killed / STATE).exists() and now and json.loads(now)["step"] >= seen["step"] + 3:
                 break
             time.sleep(0.02)
-        assert process.poll() is None, "the run ended before it could be killed"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.is_alive(), "the run ended before it could be killed"
+        process.kill()
+        process.join()
     assert not (killed / PROMPTS).exists()
-    assert child(killed, 0).wait(120) == 0
+    finish(killed)
 
     one, two = load_file(tmp_path / "whole" / PROMPTS), load_file(killed / PROMPTS)
     assert all(torch.equal(one[name], two[name]) for name in one)

@@ -65,6 +65,7 @@ def test_a_dataset_that_is_not_prepared_is_named_with_the_command(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     with (
@@ -73,6 +74,13 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
     ):
         snakemake.paper(MINI, 1, ["-n"], tmp_path / "run")
     assert not (tmp_path / "run" / "plan.json").exists()
+
+
+def test_without_snakemake_nothing_runs_and_the_target_that_installs_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(KitError, match="Snakemake is not installed; `make workflow` installs it"):
+        snakemake.snakemake()
 
 
 def test_the_plan_trains_once_a_setting_and_tests_every_target(tmp_path):

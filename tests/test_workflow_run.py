@@ -20,6 +20,7 @@ from fap_lib.core.files import read_json
 from fap_lib.data.features import features
 from fap_lib.data.manifest import read_manifest
 from fap_lib.evaluation.scoring import evaluate, score
+from fap_lib.grids import snakemake
 from fap_lib.grids.grid import load_grid, presets, profile_of
 from fap_lib.grids.jobs import DONE
 from fap_lib.model import FAPrompt
@@ -33,8 +34,9 @@ LIMIT = 1200
 class Runs:
     """Runs of the grid in a home of its own."""
 
-    def __init__(self, home: Path):
+    def __init__(self, home: Path, engine: str):
         self.home = home
+        self.engine = engine
         self.folder = home / "runs" / "grid-ci"
         self.environment = {**os.environ, "FAP_HOME": str(home), "OMP_NUM_THREADS": "1"}
 
@@ -83,12 +85,12 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Runs:
+def runs(tmp_path_factory, engine) -> Runs:
     """A grid whose kernel, then whose job, then all of whose processes were killed, each at a random moment,
     and that was then completed."""
     if sys.platform != "linux":
         pytest.skip("finds processes in /proc")
-    runs = Runs(tmp_path_factory.mktemp("grid") / "home")
+    runs = Runs(tmp_path_factory.mktemp("grid") / "home", engine)
     runs.home.mkdir()
     seed = random.randrange(2**32)
     print(f"moments of the kills: seed {seed}")
@@ -122,19 +124,8 @@ def test_a_killed_grid_completes_and_keeps_what_was_finished(runs):
 
 
 def planned(runs: Runs, folder: Path) -> list[str]:
-    """What Snakemake would make in a grid's folder as it is."""
-    engine = paths.REPOSITORY / ".venv-workflow" / "bin" / "snakemake"
-    command = [
-        engine,
-        "--snakefile",
-        paths.WORKFLOW / "Snakefile",
-        "--directory",
-        folder,
-        "--cores",
-        "1",
-        "-n",
-    ]
-    command += ["--nolock", "--ignore-incomplete", "--rerun-triggers", "mtime"]
+    """What Snakemake, called as `fap paper` calls it, would make in a grid's folder as it is."""
+    command = [runs.engine, *snakemake.arguments(folder, 1, []), "-n"]
     shown = subprocess.run(
         command,
         env=runs.environment,
