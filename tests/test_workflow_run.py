@@ -125,7 +125,7 @@ def test_a_killed_grid_completes_and_keeps_what_was_finished(runs):
 
 def planned(runs: Runs, folder: Path) -> list[str]:
     """What Snakemake, called as `fap paper` calls it, would make in a grid's folder as it is."""
-    command = [runs.engine, *snakemake.arguments(folder, 1, []), "-n"]
+    command = [runs.engine, *snakemake.engine_options(folder, 1, []), "-n"]
     shown = subprocess.run(
         command,
         env=runs.environment,

@@ -57,7 +57,7 @@ def paper(path: Path, cores: int, options: list[str], folder: Path | None = None
             jobs = grids.plan(grid, folder)
             devices = [] if _ELSEWHERE & set(options) else _devices(grid)
             write_plan(grid, jobs, folder, devices)
-            command = [engine, *arguments(folder, cores, devices), *options]
+            command = [engine, *engine_options(folder, cores, devices), *options]
             # Snakemake holds the lock too: were this process killed, the run would still be at work.
             code = subprocess.run(command, pass_fds=[lock], env=_environment(devices)).returncode
             if {"-n", "--dry-run", "--dryrun"} & set(options):
@@ -128,7 +128,7 @@ def _devices(grid: Grid) -> list[str]:
     return visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
 
 
-def arguments(folder: Path, cores: int, devices: list[str]) -> list[str]:
+def engine_options(folder: Path, cores: int, devices: list[str]) -> list[str]:
     """Snakemake's options.
 
     The folder is locked by `paper` already, with a lock that a kill releases. A mark of completeness is
