@@ -17,6 +17,24 @@ from fap_lib.official import parity
 GOLDEN = Path(__file__).parent / "golden" / "tiny.npz"
 
 
+FIRST = (
+    *("test_workflow_run.py", "test_explorer_browser.py", "test_bench.py", "test_mini.py"),
+    *("test_checkpoints.py", "test_score_command.py", "test_lesson_07_08_09.py", "test_figures.py"),
+)
+"""The files that take longest start first, so that no worker is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files in `FIRST`, then notebooks, then the others."""
+
+    def place(item: pytest.Item) -> int:
+        if item.path.name in FIRST:
+            return FIRST.index(item.path.name)
+        return len(FIRST) + (item.path.suffix != ".ipynb")
+
+    items.sort(key=place)
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Everything the kit makes goes to a temporary folder."""

@@ -2,10 +2,12 @@
 
 import json
 import pickle
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,24 @@ from fap_lib.core.errors import KitError
 from fap_lib.core.files import sha256
 from fap_lib.model import FAPrompt
 from fap_lib.official import checkpoint, parity
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _narrow_architectures() -> Iterator[None]:
+    """open_clip's ViTs with two narrow blocks a tower: names and files matter here, not sizes."""
+    original = open_clip.get_model_config
+
+    def narrow(name: str) -> dict:
+        config = original(name)
+        if config and isinstance(config["vision_cfg"].get("layers"), int) and name.startswith("ViT-B"):
+            config["embed_dim"] = 32
+            config["vision_cfg"] |= {"layers": 2, "width": 64}
+            config["text_cfg"] |= {"layers": 2, "width": 32, "heads": 2}
+        return config
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(open_clip, "get_model_config", narrow)
+        yield
 
 
 @pytest.fixture
@@ -317,8 +337,6 @@ def test_damaged_weights_are_named(tmp_path):
 
 
 def test_without_network_the_message_names_file_hash_and_place(monkeypatch, home):
-    import open_clip
-
     def unreachable(*_, **__):
         raise OSError("no network")
 

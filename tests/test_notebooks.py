@@ -1,9 +1,11 @@
 """The notebooks as files: complete, small, readable, and showing the library's own code."""
 
 import ast
+import builtins
 import importlib
 import re
 import subprocess
+import symtable
 import sys
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from fap_lib.core import paths
 from fap_lib.core.errors import KitError
 from fap_lib.core.inline import image_tag
 from fap_lib.lessons.outputs import DOTS, LIMIT, execute, notebooks, solutions
+from fap_lib.runs.notebook import EVALUATE, FEATURES, LESSON, TRAIN, code_cells
 
 EACH = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
 
@@ -100,6 +103,40 @@ def text_of_images(notebook: NotebookNode) -> str:
     return "".join(re.findall(r"!\[.*?\]\(.*?\)", prose(notebook)))
 
 
+def names(source: str) -> tuple[set[str], set[str]]:
+    """Names that a cell takes from cells before it, and names that it leaves to cells after it."""
+    wanted, given = set(), set()
+
+    def walk(table: symtable.SymbolTable) -> None:
+        for name in table.get_symbols():
+            if table.get_type() == "module" and (name.is_assigned() or name.is_imported()):
+                given.add(name.get_name())
+            elif name.is_global() or table.get_type() == "module":
+                wanted.add(name.get_name())
+        for child in table.get_children():
+            walk(child)
+
+    walk(symtable.symtable(source, "cell", "exec"))
+    return wanted - given - set(dir(builtins)), given
+
+
+@EACH
+def test_jobs_find_all_they_need_without_the_lessons(path: Path):
+    known: set[str] = set()
+    for source in code_cells(path):
+        wanted, given = names(source)
+        assert wanted <= known, f"a cell that jobs run takes {wanted - known} from lessons:\n{source}"
+        known |= given
+
+
+@pytest.mark.parametrize("name", [FEATURES, TRAIN, EVALUATE])
+def test_exercises_and_code_to_read_are_lessons(name: str):
+    for cell in code(read(paths.NOTEBOOKS / f"{name}.ipynb")):
+        tags = cell.metadata.get("tags", [])
+        if DOTS in cell.source or any(tag.startswith("code-of:") for tag in tags):
+            assert LESSON in tags, cell.source
+
+
 def definitions(source: str) -> dict[str, str]:
     """Functions and classes of a source, also those in classes, without docstrings: name to code."""
     found = {}
@@ -129,36 +166,34 @@ def test_code_shown_is_code_imported():
         assert names <= shown[module], f"{module}: not shown"
 
 
-def nbval(path: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider"]
-    command += ["--nbval-sanitize-with", str(Path(__file__).with_name("nbval.cfg")), str(path)]
-    return subprocess.run(command, cwd=path.parent, capture_output=True, text=True)
+PICTURE = (
+    "from fap_lib.core.inline import image_tag\nfrom IPython.display import HTML, display\n"
+    "display(HTML(image_tag(b'same', 'a curve')))"
+)
 
 
-def small(tmp_path: Path, source: str, *outputs: NotebookNode) -> Path:
-    notebook = nbformat.v4.new_notebook()
-    cell = nbformat.v4.new_code_cell(source, execution_count=1)
-    cell.outputs = list(outputs)
-    notebook.cells = [cell]
-    nbformat.write(notebook, tmp_path / "small.ipynb")
-    return tmp_path / "small.ipynb"
-
-
-@pytest.mark.parametrize(("printed", "code"), [("42\n", 0), ("43\n", 1)])
-def test_a_tampered_output_fails(tmp_path: Path, printed: str, code: int):
-    output = nbformat.v4.new_output("stream", name="stdout", text=printed)
-    ran = nbval(small(tmp_path, "print(6 * 7)", output))
-    assert ran.returncode == code, ran.stdout
-
-
-@pytest.mark.parametrize(("stored", "code"), [(("a curve", b"other"), 0), (("a line", b"same"), 1)])
-def test_other_bytes_of_a_picture_pass_and_other_words_fail(tmp_path: Path, stored: tuple, code: int):
-    source = "from fap_lib.core.inline import image_tag\nfrom IPython.display import HTML, display\n"
-    source += "display(HTML(image_tag(b'same', 'a curve')))"
-    words, content = stored
+def picture(words: str, content: bytes) -> NotebookNode:
+    """The output of `PICTURE`, perhaps with other bytes or other words."""
     data = {"text/html": image_tag(content, words), "text/plain": "<IPython.core.display.HTML object>"}
-    ran = nbval(small(tmp_path, source, nbformat.v4.new_output("display_data", data=data)))
-    assert ran.returncode == code, ran.stdout
+    return nbformat.v4.new_output("display_data", data=data)
+
+
+def test_a_tampered_output_fails_and_other_bytes_of_a_picture_pass(tmp_path: Path):
+    notebook = nbformat.v4.new_notebook()
+    stored = (
+        ("print(6 * 7)", nbformat.v4.new_output("stream", name="stdout", text="42\n"), "PASSED"),
+        ("print(6 * 7)", nbformat.v4.new_output("stream", name="stdout", text="43\n"), "FAILED"),
+        (PICTURE, picture("a curve", b"other"), "PASSED"),
+        (PICTURE, picture("a line", b"same"), "FAILED"),
+    )
+    for count, (source, output, _) in enumerate(stored, start=1):
+        notebook.cells.append(nbformat.v4.new_code_cell(source, execution_count=count, outputs=[output]))
+    nbformat.write(notebook, tmp_path / "small.ipynb")
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider"]
+    command += ["--nbval-sanitize-with", str(Path(__file__).with_name("nbval.cfg")), "-rA", "small.ipynb"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+    verdicts = {int(cell): word for word, cell in re.findall(r"^(\w+) \S+::Cell (\d)", said, re.MULTILINE)}
+    assert verdicts == {place: verdict for place, (*_, verdict) in enumerate(stored)}, said
 
 
 def exercise(tmp_path: Path, solution: str) -> Path:

@@ -31,6 +31,9 @@ LIMIT = 1200
 """Seconds after which a run counts as hanging; a busy machine may need many."""
 
 
+pytestmark = pytest.mark.timeout(3 * LIMIT)
+
+
 class Runs:
     """Runs of the grid in a home of its own."""
 
