@@ -2,9 +2,11 @@
 
 import inspect
 import os
+import shutil
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from fap_lib.data import features as cache_module
 from fap_lib.data.encoding import load_pair
 from fap_lib.data.features import COMPLETE, features, join_shards, shard
 from fap_lib.data.images import load_mask
+from fap_lib.data.manifest import read_manifest
 
 
 @pytest.fixture
@@ -146,6 +149,25 @@ def test_other_code_has_another_cache_but_other_words_have_not(dataset, backbone
     assert digest_after('mode="bilinear"', 'mode="bicubic"') != now
     assert features(dataset, "test", backbone, small).digest != first
     encoding.code.cache_clear()
+
+
+def test_other_weights_another_mask_rule_and_a_copy_elsewhere_have_their_own_caches(
+    dataset, backbone, small, tmp_path
+):
+    """A copy has the same names, sizes and times, and perhaps other pixels."""
+    other = load_backbone(TINY)
+    other.clip.visual.proj.data += 1e-3
+    other = replace(other)  # its hash is of these weights
+    shutil.copytree(dataset.root, tmp_path / "copy" / "toy-aux")
+    copy = read_manifest(tmp_path / "copy" / "toy-aux")
+    found = [
+        features(manifest, "test", clip, small).digest
+        for manifest, clip in (
+            *((dataset, backbone), (dataset, other), (copy, backbone)),
+            (replace(dataset, mask_rule="half"), backbone),
+        )
+    ]
+    assert len(set(found)) == 4
 
 
 def test_an_interrupted_extraction_keeps_what_it_has(dataset, backbone, small, monkeypatch):

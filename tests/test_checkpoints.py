@@ -75,7 +75,15 @@ def test_a_round_trip_gives_the_same_scores(model, saved, backbone, small):
 
 def test_another_backbone_is_refused(saved):
     other = load_backbone("ViT-B-32-quickgelu", RANDOM)
-    with pytest.raises(KitError, match="was trained on the backbone tiny-random with weights"):
+    with pytest.raises(KitError, match=r"was trained on the backbone tiny-random with weights"):
+        checkpoints.load_prompts(saved, other)
+
+
+def test_the_same_backbone_with_other_weights_is_refused(saved, backbone):
+    other = load_backbone(backbone.name)
+    other.clip.text_projection.data += 1e-3
+    other = replace(other)  # its hash is of these weights
+    with pytest.raises(KitError, match=r"was trained on the backbone tiny-random with weights .* but loaded"):
         checkpoints.load_prompts(saved, other)
 
 
@@ -144,6 +152,23 @@ def test_an_official_checkpoint_gives_the_official_scores(golden, tmp_path):
         assert torch.equal(score, model(*features).score)
     with np.load(GOLDEN) as file:
         assert np.allclose(score.numpy(), file["official/image_score"], rtol=1e-5)
+
+
+def test_the_sizes_of_an_official_file_are_read_from_its_tensors(golden, tmp_path):
+    """M is nowhere in the file but in the width of the prior network's first layer."""
+    _, backbone, _, state = golden
+    width = backbone.patch_width * 3
+    first = {
+        "patch_meta_net.linear1.weight": torch.zeros(width // 16, width),
+        "patch_meta_net.linear1.bias": torch.zeros(width // 16),
+        "patch_meta_net.linear2.weight": torch.zeros(768, width // 16),
+        "ctx_neg": state["ctx_neg"][:, :4],
+    }
+    torch.save({"prompt_learner": state | first}, tmp_path / "x.pth")
+    settings = checkpoint.load_official(tmp_path / "x.pth", backbone).settings
+    assert (settings.n_patches, settings.n_prompts) == (3, 4)
+    assert (settings.normal_tokens, settings.abnormal_tokens) == (5, 2)
+    assert (settings.deep_layers, settings.deep_tokens) == (2, 4)
 
 
 def test_deep_tokens_are_rounded_as_the_official_tower_rounds_them(golden, tmp_path):

@@ -9,7 +9,8 @@ from scipy.ndimage import gaussian_filter
 from skimage import measure
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
-from fap_lib.evaluation.metrics import image_metrics, pixel_metrics, region_weights
+from fap_lib.evaluation import metrics
+from fap_lib.evaluation.metrics import FPR_LIMIT, image_metrics, pixel_metrics, region_weights
 
 
 def plain_official_aupro(masks: np.ndarray, maps: np.ndarray) -> float:
@@ -130,6 +131,55 @@ def test_any_scores_with_any_ties(data):
         assert abs(found[name].value - value) <= found[name].error + 1e-9
     if found["aupro_official"].value is not None:
         assert found["aupro_official"].value == pytest.approx(plain_official_aupro(masks, maps), abs=1e-9)
+
+
+def ordered(first: str, masks: np.ndarray) -> np.ndarray:
+    """Scores of which all lie in one coarse bin and each is another float; `first` is ranked highest."""
+    place = np.argsort(np.argsort(masks.ravel() if first == "anomalous" else ~masks.ravel(), kind="stable"))
+    return (0.5 + place * 2.0**-23).astype(np.float32).reshape(masks.shape)
+
+
+@pytest.mark.parametrize("first", ["anomalous", "normal"])
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_bounds_hold_where_all_pixels_share_a_bin_and_are_no_wider(monkeypatch, first, share):
+    """Bins as coarse as can be, in the two orders that cost the most."""
+    monkeypatch.setattr(metrics, "_FINE_TOTAL", 1)
+    masks = (np.arange(400) < 400 * share).reshape(1, 20, 20)
+    maps = ordered(first, masks)
+    found = computed(maps, masks)
+    precision, recall, _ = precision_recall_curve(masks.ravel(), maps.ravel())
+    exact = {
+        "auroc": roc_auc_score(masks.ravel(), maps.ravel()),
+        "ap": average_precision_score(masks.ravel(), maps.ravel()),
+        "f1_max": (2 * precision * recall / (precision + recall)).max(),
+        "aupro_exact": plain_exact_aupro(masks, maps),
+    }
+    for name, value in exact.items():
+        off = abs(found[name].value - value)
+        assert off <= found[name].error + 1e-9, name
+    assert found["auroc"].error == pytest.approx(0.5)
+    assert abs(found["auroc"].value - exact["auroc"]) == pytest.approx(0.5)
+    if first == "anomalous":
+        assert found["ap"].error == pytest.approx(1 - share)
+        assert found["f1_max"].error == pytest.approx(1 - found["f1_max"].value)
+
+
+def test_bins_of_one_float_cost_nothing():
+    maps, masks = scene(8)
+    narrow = (0.5 + 1e-4 * maps).astype(np.float32)
+    for metric in computed(narrow, masks).values():
+        assert metric.error == 0, metric.name
+
+
+def test_the_area_ends_at_the_limit():
+    """Also where the curve climbs exactly there, has its last point before, or only one point after."""
+    half = FPR_LIMIT / 2
+    for fpr, pro, area in (
+        ([0, half, FPR_LIMIT, FPR_LIMIT, 1], [0, 0.4, 0.4, 0.9, 1], half * 0.2 + half * 0.4),
+        ([0, 0, 1], [0, 1, 1], FPR_LIMIT),
+        ([0, 2 * FPR_LIMIT, 1], [0, 1, 1], FPR_LIMIT * 0.25),
+    ):
+        assert metrics._area(np.array(fpr), np.array(pro)) == pytest.approx(area)
 
 
 @settings(max_examples=20, deadline=None)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fap_lib.cap import orthogonality_loss, prototype
+from fap_lib.cap import CompoundPrompts, orthogonality_loss, prototype
 from fap_lib.core.config import ModelSettings, TrainSettings
 from fap_lib.core.errors import KitError
 from fap_lib.dap import prior_loss, select_patches
@@ -132,6 +132,40 @@ def test_gradients_reach_every_parameter_and_no_frozen_weight(model, backbone):
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
     assert all(parameter.grad is None for parameter in backbone.clip.parameters())
     assert not {name for name in model.state_dict() if "block" in name or "embedding" in name}
+
+
+def test_as_many_patches_wanted_as_there_are(backbone):
+    settings = ModelSettings(deep_layers=2, n_patches=9)
+    model = FAPrompt(backbone.text_tower, settings, backbone.patch_width)
+    chosen = model(unit(2, 64), unit(2, 9, 64)).chosen
+    assert sorted(chosen[0].tolist()) == list(range(9))
+
+
+def test_the_bias_is_on_the_abnormal_logit_and_patches_and_images_have_their_own(backbone):
+    """Three rows of the study rest on it."""
+    settings = ModelSettings(deep_layers=2, logit_bias=True, prior=False)
+    model = FAPrompt(backbone.text_tower, settings, backbone.patch_width)
+    image, patches = unit(2, 64), unit(2, 25, 64)
+    with torch.no_grad():
+        plain = model(image, patches)
+        model.bias.copy_(torch.tensor([1.0, -2.0]))
+        biased = model(image, patches)
+    odds = biased.static.logit()[..., 1] - plain.static.logit()[..., 1]
+    assert torch.allclose(odds, torch.full_like(odds, 1.0), atol=1e-4)
+    change = biased.image_logits - plain.image_logits
+    assert torch.allclose(change, torch.tensor([0.0, -2.0]).expand(2, -1), atol=1e-5)
+
+
+def test_all_prompts_begin_with_a_standard_deviation_of_two_hundredths():
+    torch.manual_seed(0)
+    words = torch.zeros(3, 512)
+    prompts = CompoundPrompts(
+        words, words, n_prompts=10, normal_tokens=5, abnormal_tokens=2, deep_layers=8, deep_tokens=4
+    )
+    for name in ("normal", "abnormal", "deep"):
+        tokens = getattr(prompts, name).detach()
+        assert float(tokens.std()) == pytest.approx(0.02, rel=0.05), name
+        assert float(tokens.mean()) == pytest.approx(0, abs=0.002), name
 
 
 def test_more_patches_wanted_than_there_are(model):

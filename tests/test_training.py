@@ -4,12 +4,14 @@ import json
 import multiprocessing
 import os
 import time
+from copy import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import toy
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from fap_lib.clip.backbone import TINY, load_backbone
@@ -137,26 +139,46 @@ def last_line(folder: Path) -> str | None:
     return complete[-1] if complete else None
 
 
-def test_other_settings_do_not_continue_a_run(dataset, backbone, small, tmp_path, monkeypatch):
-    cache = features(dataset, "test", backbone, small)
-    from fap_lib import training
+def interrupted(cache, backbone, settings: TrainSettings, folder: Path, after: int) -> None:
+    """A training that was stopped once it had logged step `after`."""
 
-    calls = []
-    original = training.step
-
-    def stop(*arguments):
-        calls.append(1)
-        if len(calls) == 4:
+    def stop(line: dict) -> None:
+        if line["step"] == after:
             raise KeyboardInterrupt
-        return original(*arguments)
 
-    monkeypatch.setattr(training, "step", stop)
     with pytest.raises(KeyboardInterrupt):
-        train(fresh_model(backbone), cache, SETTINGS, tmp_path)
-    other = SETTINGS.model_copy(update={"learning_rate": 2e-3})
-    with pytest.raises(KitError, match="interrupted training with other settings"):
-        train(fresh_model(backbone), cache, other, tmp_path)
+        train(fresh_model(backbone), cache, settings, folder, follow=stop)
+
+
+def test_other_settings_or_data_do_not_continue_a_run(dataset, backbone, small, tmp_path):
+    cache = features(dataset, "test", backbone, small)
+    interrupted(cache, backbone, SETTINGS, tmp_path, after=4)
+    other_features = copy(cache)
+    other_features.settings = small.model_copy(update={"class_norm": True})
+    others = [
+        (fresh_model(backbone), cache, SETTINGS.model_copy(update={"learning_rate": 2e-3})),
+        (fresh_model(backbone, temperature=0.1), cache, SETTINGS),
+        (fresh_model(backbone), cache.part(np.arange(15)), SETTINGS),
+        (fresh_model(backbone), other_features, SETTINGS),
+    ]
+    for model, data, settings in others:
+        with pytest.raises(KitError, match="interrupted training with other settings or data"):
+            train(model, data, settings, tmp_path)
     assert (tmp_path / STATE).exists()
+
+
+def test_a_state_is_saved_at_the_end_of_each_epoch(dataset, backbone, small, tmp_path):
+    """However many steps `save_every` says."""
+    cache = features(dataset, "test", backbone, small)
+    settings = SETTINGS.model_copy(update={"save_every": 1000})
+    interrupted(cache, backbone, settings, tmp_path, after=6)  # the second of the second epoch's four steps
+    with safe_open(tmp_path / STATE, framework="pt") as file:
+        assert file.metadata()["step"] == "4"
+    again: list[int] = []
+    model = fresh_model(backbone)
+    train(model, cache, settings, tmp_path, follow=lambda line: again.append(line["step"]))
+    assert again == list(range(5, 13))
+    assert [line["step"] for line in log_of(tmp_path)] == list(range(1, 13))
 
 
 def test_images_without_mask_or_label_are_refused(dataset, backbone, small, tmp_path):

@@ -11,10 +11,11 @@ import toy
 import yaml
 from safetensors import SafetensorError
 
+from fap_lib.clip import mini
 from fap_lib.core import paths
 from fap_lib.core.config import ModelSettings
 from fap_lib.core.errors import KitError
-from fap_lib.core.files import disk_errors, locked
+from fap_lib.core.files import disk_errors, locked, sha256
 from fap_lib.core.fingerprint import fingerprint
 from fap_lib.evaluation.baselines import PUBLISHED
 from fap_lib.grids import compare, grid, jobs, snakemake
@@ -250,6 +251,104 @@ def test_prose_does_not_change_a_fingerprint_but_code_does(copy):
     last.source += "\nprint(1)"
     nbformat.write(content, notebook)
     assert fingerprint(code_cells(notebook)) != changed
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """A few modules that know nothing of each other, but for `via`, which imports `one`."""
+    texts = {
+        "fap_lib/one.py": "x = 1\n",
+        "fap_lib/via.py": "from fap_lib.one import x\n",
+        "fap_lib/model.py": "x = 2\n",
+        "fap_lib/room/__init__.py": "",
+        "fap_lib/room/two.py": "x = 3\n",
+        "data_prep/three.py": "x = 4\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("imports", "reached"),
+    [
+        ("import fap_lib.one", "fap_lib/one.py"),
+        ("from fap_lib.one import x", "fap_lib/one.py"),
+        ("from fap_lib.room import two", "fap_lib/room/two.py"),
+        ("from fap_lib import FAPrompt", "fap_lib/model.py"),  # by the public face
+        ("def f():\n    from fap_lib.one import x\n", "fap_lib/one.py"),
+        ("import data_prep.three", "data_prep/three.py"),
+        ("from fap_lib.via import x", "fap_lib/one.py"),
+    ],
+)
+def test_a_fingerprint_follows_every_way_to_import(house, imports, reached):
+    main = house / "main.py"
+    main.write_text(imports)
+    before = fingerprint([main.read_text()])
+    for path in house.rglob("*.py"):
+        text = path.read_text()
+        path.write_text(f'"""Says what it is for."""\n# a remark\n{text}')
+        assert fingerprint([main.read_text()]) == before
+        path.write_text(f"{text}\nother = 5\n")
+        needed = [main, house / reached, *([house / "fap_lib/via.py"] if "via" in imports else [])]
+        assert (fingerprint([main.read_text()]) != before) == (path in needed), path
+        path.write_text(text)
+
+
+def test_a_fingerprint_is_of_the_cells_that_jobs_run(tmp_path):
+    def made(*sources):
+        notebook = nbformat.v4.new_notebook()
+        tags = ([], ["lesson"], [])
+        for source, tag in zip(sources, tags, strict=True):
+            notebook.cells.append(nbformat.v4.new_code_cell(source, metadata={"tags": tag}))
+        nbformat.write(notebook, tmp_path / "n.ipynb")
+        return fingerprint(code_cells(tmp_path / "n.ipynb"))
+
+    before = made("a = 1", "print(a)", "b = a")
+    assert made("a = 1", "print(2 * a)", "b = a") == before
+    assert made("a = 1  # one", "print(a)", "b = a") == before
+    assert made("a = 2", "print(a)", "b = a") != before
+    assert made("a = 1", "print(a)", "b = 2 * a") != before
+
+
+def test_what_a_record_holds(tmp_path):
+    root = toy.write(paths.data() / "toy-aux", "toy-aux", each=2).root
+    changes = {"datasets": {"mini-a": ["toy-aux"], "mini-b": ["toy-aux"]}, "seeds": [0, 5], "threads": 3}
+    chosen = grid.load_grid(write(tmp_path, **changes, ablations=["no-dap"], baselines=["clip"]))
+    plan = {job.name: job for job in grid.plan(chosen, tmp_path)}
+    sections = {
+        "features": {"features"},
+        "training": {"features", "model", "training"},
+        "evaluation": {"features", "model", "training", "scoring"},
+    }
+    weights = sha256(mini.WEIGHTS / "mini.safetensors")
+    for job in plan.values():
+        assert job.code == fingerprint(code_cells(paths.NOTEBOOKS / f"{job.notebook}.ipynb"))
+        if job.kind == "results":
+            assert job.needs == [name for name, each in plan.items() if each.kind == "evaluation"]
+            continue
+        name = job.facts["dataset"]
+        manifest = sha256(root / "meta.json") if name == "toy-aux" else name
+        assert job.inputs == {"manifest": manifest, "weights": weights}
+        assert set(job.parameters["settings"]) == sections[job.kind]
+        assert job.threads == 3
+        assert (f"features/{name}" in job.needs) == (job.kind != "features")
+    trainings = [job for job in plan.values() if job.kind == "training"]
+    found = {(job.facts["dataset"], job.parameters["settings"]["training"]["seed"]) for job in trainings}
+    assert found == {(name, seed) for name in ("mini-a", "mini-b") for seed in (0, 5)}
+    for row in plan["results"].facts["rows"]:
+        needs = plan[row["run"]].needs
+        assert (row["training"] in needs) if row["training"] else (len(needs) == 1)
+        assert (row["mode"] is None) == (row["method"] == "clip")
+
+
+def test_a_preset_changes_the_grids_settings_and_not_the_other_way_round(tmp_path):
+    chosen = grid.load_grid(write(tmp_path, settings={"model": {"n_prompts": 7}}, ablations=["k"]))
+    presets = grid.presets()
+    assert grid.profile_of(chosen, presets["faprompt"], "paper", 0).model.n_prompts == 7
+    assert grid.profile_of(chosen, presets["k-2"], "paper", 0).model.n_prompts == 2
 
 
 def test_records_change_only_with_what_a_job_depends_on(tmp_path):
