@@ -151,7 +151,7 @@ def test_bounds_hold_where_all_pixels_share_a_bin_and_are_no_wider(monkeypatch, 
     exact = {
         "auroc": roc_auc_score(masks.ravel(), maps.ravel()),
         "ap": average_precision_score(masks.ravel(), maps.ravel()),
-        "f1_max": (2 * precision * recall / (precision + recall)).max(),
+        "f1_max": (2 * precision * recall / np.maximum(precision + recall, 1e-12)).max(),
         "aupro_exact": plain_exact_aupro(masks, maps),
     }
     for name, value in exact.items():
