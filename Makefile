@@ -44,7 +44,7 @@ demo: $(VENV)/.ready ## the main job on generated images: prepare, train, evalua
 
 test: $(VENV)/.ready $(WORKFLOW)/.ready lint $(DEMO) ## lint, type-check, run all tests and all notebooks
 	OMP_NUM_THREADS=1 FAP_PROGRESS=0 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
-	  --nbval --nbval-current-env --nbval-cell-timeout 300 tests notebooks
+	  --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval.cfg tests notebooks
 
 notebooks: $(DEMO) ## run all notebooks on the mini profile and store their outputs
 	$(RUN) -m fap_lib.cli notebooks
