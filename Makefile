@@ -22,7 +22,7 @@ CORES ?=
 SNAKEMAKE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint notebooks figures reproduce paper workflow parity docs bench lock clean
+.PHONY: help setup demo lab test lint notebooks figures reproduce paper workflow parity docs bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 demo: $(VENV)/.ready ## the main job on generated images: prepare, train, evaluate, report
 	$(RUN) -m fap_lib.cli demo
+
+lab: $(VENV)/.ready ## JupyterLab, on copies of the notebooks that are yours to edit
+	$(RUN) -m fap_lib.cli lab
 
 test: $(VENV)/.ready $(WORKFLOW)/.ready lint $(DEMO) ## lint, type-check, run all tests and all notebooks
 	OMP_NUM_THREADS=1 FAP_PROGRESS=0 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder \

@@ -7,7 +7,7 @@ argument take no time.
 import sys
 
 from fap_lib import __version__
-from fap_lib.cli import checkpoint, demo, evaluate, notebooks, official, paper, reproduce, score, weights
+from fap_lib.cli import checkpoint, demo, evaluate, lab, notebooks, official, paper, reproduce, score, weights
 from fap_lib.core.arguments import Parser
 from fap_lib.core.errors import KitError
 from fap_lib.runs import preparation
@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (
         demo,
+        lab,
         score,
         evaluate,
         reproduce,

@@ -15,11 +15,14 @@ PAGE = "report.html"
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
+h1, p, li { overflow-wrap: anywhere; }
+.table { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
 .note { background: #fff6d8; padding: .6rem 1rem; border-left: 4px solid #d9a400; }
 img { max-width: 100%; }
+@media (max-width: 30rem) { h1 { font-size: 1.5rem; } th, td { padding: .2rem .5rem; } }
 """
 
 
@@ -46,9 +49,13 @@ def write_report(folder: Path, metrics: list[dict[str, Any]], label: str, title:
 
 
 def page(title: str, parts: list[str]) -> str:
+    """A whole page that needs nothing else; each table scrolls in a box of its own where it is too wide."""
+    body = "".join(parts).replace("<table", '<div class="table" tabindex="0"><table')
+    body = body.replace("</table>", "</table></div>")
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>\n"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>{body}</body></html>\n"
     )
 
 
@@ -59,12 +66,14 @@ def picture(folder: Path, name: str) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    """Categories by metrics in per cent, the mean last; a dash where a metric does not exist."""
+    """Categories by metrics in per cent, the mean last; a dash where a metric does not exist. A metric that
+    exists for none is left out: the definitions say why."""
     tidy = pd.DataFrame(rows).astype({"value": float})
     wide = tidy.pivot_table(
         index="category", columns=["level", "metric"], values="value", sort=False, dropna=False
     )
     wide = wide.loc[[*(name for name in wide.index if name != MEAN), MEAN]] * 100
+    wide = wide.dropna(axis="columns", how="all")
     wide.columns = [f"{level} {metric}" for level, metric in wide.columns]
     wide.index.name = None
     return wide.to_html(float_format="{:.1f}".format, na_rep="–", border=0)
