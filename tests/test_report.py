@@ -12,8 +12,13 @@ from fap_lib.runs.report import page, write_report
 def rows(values: dict[tuple[str, str], float | None]) -> list[dict]:
     return [
         {
-            **{"dataset": "toy", "category": category, "level": level, "metric": metric},
-            **{"value": value, "definition": "of this kind", "reason": "" if value else "no masks"},
+            "dataset": "toy",
+            "category": category,
+            "level": level,
+            "metric": metric,
+            "value": value,
+            "definition": "of this kind",
+            "reason": "" if value else "no masks",
         }
         for category in ("one", "mean")
         for (level, metric), value in values.items()
@@ -26,9 +31,14 @@ def test_a_metric_that_exists_nowhere_has_no_column_but_a_reason(tmp_path):
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "heatmaps.png").write_bytes(picture.getvalue())
     run = {
-        **{"kit": {"version": "1", "commit": "abc"}, "weights": {"backbone": "tiny", "sha256": "0" * 64}},
-        **{"settings": {"model": {"mode": "paper"}}, "seed": 1, "device": "cpu", "kind": "training"},
-        **{"seconds": 1.0, "peak_memory_mb": 1},
+        "kit": {"version": "1", "commit": "abc"},
+        "weights": {"backbone": "tiny", "sha256": "0" * 64},
+        "settings": {"model": {"mode": "paper"}},
+        "seed": 1,
+        "device": "cpu",
+        "kind": "training",
+        "seconds": 1.0,
+        "peak_memory_mb": 1,
     }
     (tmp_path / "run.json").write_text(json.dumps(run))
     found = rows({("image", "auroc"): 0.5, ("pixel", "auroc"): None})
