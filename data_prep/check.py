@@ -8,10 +8,7 @@ from data_prep.facts import Facts, inspect
 from data_prep.registry import DATASETS, Dataset
 from data_prep.workers import each
 from fap_lib.core.files import read_lines
-from fap_lib.data.manifest import Manifest, Record, Split
-
-DETAILS = "manifest.jsonl"
-"""In a prepared dataset, one line an image: its record and its `Facts`."""
+from fap_lib.data.manifest import DETAILS, Manifest, Record, Split
 
 
 def survey(manifest: Manifest) -> list[tuple[Split, Record, Facts]]:
@@ -58,7 +55,9 @@ def check(manifest: Manifest) -> Report:
         if facts.anomalous is not None and not facts.anomalous[manifest.mask_rule]:
             problems.append(f"the mask of the anomalous image {manifest.root / record.image} is empty.")
     problems += _changed(manifest, found)
-    return Report(counts(manifest, DATASETS.get(manifest.name)), problems, _notes(found))
+    problems += manifest.faults.values()
+    notes = [*(f"{note}." for note in manifest.notes), *_notes(found)]
+    return Report(counts(manifest, DATASETS.get(manifest.name)), problems, notes)
 
 
 def counts(manifest: Manifest, entry: Dataset | None) -> list[Row]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data_prep.check import DETAILS, counts, survey, table
+from data_prep.check import counts, survey, table
 from data_prep.download import Via, fetch
 from data_prep.facts import Facts, line
 from data_prep.layouts import Splits
@@ -20,7 +20,7 @@ from data_prep.registry import Dataset, find
 from fap_lib.core import arguments, paths
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import read_json, whole_folder, write_lines
-from fap_lib.data.manifest import Manifest, MaskRule, Record, Split, read_manifest, write_manifest
+from fap_lib.data.manifest import DETAILS, Manifest, MaskRule, Record, Split, read_manifest, write_manifest
 
 RAW = "raw"
 """Name of the link, in a prepared dataset, to the raw files; nothing is copied."""

@@ -48,7 +48,7 @@ def test_the_demo_leaves_one_complete_folder(demo):
     assert {row["category"] for row in rows} == {*benchmark.SETS["mini-test"].categories, "mean"}
     assert len(rows) == 9 * 8
     content = json.loads((demo / "mini-test" / "metrics.json").read_text())
-    assert content["label"] == "generated images and the kit's own mini CLIP"
+    assert content["label"] == "the kit's own mini CLIP, on generated images"
     assert all(0 <= row["value"] <= 1 for row in content["metrics"])
     assert (demo / "mini-test" / "heatmaps.png").read_bytes().startswith(b"\x89PNG")
     with open(demo / "mini-test" / "scores.csv", newline="") as file:
@@ -57,7 +57,7 @@ def test_the_demo_leaves_one_complete_folder(demo):
 
     page = (demo / "report.html").read_text()
     assert "data:image/png;base64," in page
-    assert "generated images and the kit&#x27;s own mini CLIP" in page
+    assert "the kit&#x27;s own mini CLIP, on generated images" in page
     for place in ("training", "mini-test", "mini-a/features"):
         record = json.loads((demo / place / "run.json").read_text())
         assert {"kit", "lock", "data", "weights", "settings", "seed", "device", "seconds"} <= set(record)

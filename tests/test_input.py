@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep.own import own
 from fap_lib.cli import main
-from fap_lib.core import files
+from fap_lib.core import files, paths
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import atomic, write_json, write_text
 from fap_lib.data.images import load_image, load_mask, open_image, rgb
@@ -46,13 +47,14 @@ def test_a_users_manifest_is_read_as_the_official_loader_reads_it(tmp_path):
     [
         ("{", "is not valid JSON"),
         ([], "must be an object with the keys 'train' and 'test'"),
-        ({"Test": {}}, "must be an object with the keys 'train' and 'test'"),
+        ({"val": {}}, "must be an object with the keys 'train' and 'test'"),
+        ({"Test": {}, "test": {}}, "has the part 'test' twice, in other cases"),
         ({"test": []}, "must map each category to a list"),
         ({"test": {"c": {}}}, "'test' / 'c' must be a list"),
         ({"test": {"c": ["a.png"]}}, "entry 0: must be an object"),
         ({"test": {"c": [{"img_path": "a.png"}]}}, "entry 0: the key 'anomaly' is missing"),
         ({"test": {"c": [{**ENTRY, "anomaly": "1"}]}}, "'anomaly' must be 0, 1 or null, found '1'"),
-        ({"test": {"c": [{**ENTRY, "anomaly": True}]}}, "'anomaly' must be 0, 1 or null, found True"),
+        ({"test": {"c": [{**ENTRY, "anomaly": 0.5}]}}, "'anomaly' must be 0, 1 or null, found 0.5"),
         ({"test": {"c": [ENTRY, {**ENTRY, "img_path": 3}]}}, "entry 1: 'img_path' must be a file path"),
         ({"test": {"c": [{**ENTRY, "mask_path": 3}]}}, "'mask_path' must be a file path or empty"),
     ],
@@ -62,6 +64,56 @@ def test_a_malformed_manifest_is_named(tmp_path, content, message):
         read_manifest(manifest(tmp_path, content))
     assert message in str(caught.value)
     assert "meta.json" in str(caught.value)
+
+
+def test_what_nobody_uses_of_a_users_manifest_is_not_refused(tmp_path):
+    """A placeholder in `train`, other cases, other parts, labels that are true or 1.0: all were published."""
+    hole = {**ENTRY, "img_path": "b.png", "anomaly": True}
+    content = {"Train": {"c": [{**ENTRY, "img_path": ""}]}, "Test": {"c": [ENTRY, hole]}, "val": [1]}
+    found = read_manifest(manifest(tmp_path, content))
+    assert [record.label for record in found.records("test")] == [0, 1]
+    assert found.notes == ("the part 'val' of meta.json is not used",)
+    with pytest.raises(KitError, match="'train' / 'c', entry 0: 'img_path' must be a file path, found ''"):
+        found.records("train")
+    assert (
+        read_manifest(manifest(tmp_path, {"test": {"c": [{**ENTRY, "anomaly": 1.0}]}}))
+        .records("test")[0]
+        .label
+    )
+
+
+def edited(change) -> str:
+    """Why a prepared dataset is refused after a change of its meta.json's entries."""
+    path = paths.data() / "x" / "meta.json"
+    content = json.loads(path.read_text())
+    change(content["test"]["x"])
+    path.write_text(json.dumps(content))
+    with pytest.raises(KitError) as caught:
+        read_manifest(path.parent)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda e: e[1].update(mask_path=""), "says of raw/hole/b.png that its mask is None, and manifest"),
+        (lambda e: e[0].update(anomaly=1), "says of raw/good/a.png that its label is 1, and manifest.jsonl"),
+        (
+            lambda e: e[1].update(specie_name="dent"),
+            "that its defect is 'dent', and manifest.jsonl that it is",
+        ),
+        (lambda e: e.pop(), "lacks raw/hole/b.png, which manifest.jsonl lists"),
+        (lambda e: e.append({**e[0], "img_path": "raw/c.png"}), "lists raw/c.png, which manifest.jsonl does"),
+    ],
+)
+def test_a_prepared_manifest_that_was_edited_is_noticed(tmp_path, change, message):
+    for name in ("good/a.png", "hole/b.png", "masks/hole/b.png"):
+        (tmp_path / "x" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (20, 20), 255).save(tmp_path / "x" / name)
+    own(tmp_path / "x")
+    said = edited(change)
+    assert message in said
+    assert "prepare the dataset again, or, if the change is meant, remove manifest.jsonl" in said
 
 
 def test_a_missing_manifest_says_what_to_do(tmp_path):

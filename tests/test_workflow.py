@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
 import nbformat
@@ -367,6 +368,28 @@ def test_records_change_only_with_what_a_job_depends_on(tmp_path):
     changed = {path for path in records if path.stat().st_mtime_ns != before[path]}
     assert {path.relative_to(tmp_path / "jobs").parts[0] for path in changed} == {"training", "evaluation"}
     assert not any("features" in path.parts for path in changed)
+
+
+def test_a_changed_file_under_the_same_name_is_another_job(tmp_path):
+    made = toy.write(paths.data() / "toy-aux", "toy-aux", each=2)
+    chosen = grid.load(write(tmp_path, profile="tiny", datasets={"toy-aux": ["mini-test"]}, baselines=[]))
+
+    def inputs():
+        return {job.name: job.inputs.get("manifest") for job in grid.plan(chosen, tmp_path)}
+
+    before = inputs()
+    assert inputs() == before
+    (record, *_) = [record for record in made.records("test") if record.mask]
+    for file, change in (
+        (record.mask, lambda path: path.write_bytes(path.read_bytes() + b" ")),
+        (record.image, lambda path: os.utime(path, (1, 1))),
+        ("dataset.json", lambda path: path.write_text(path.read_text().replace("nonzero", "half"))),
+    ):
+        change(made.root / file)
+        now = inputs()
+        assert now["features/toy-aux"] != before["features/toy-aux"], file
+        assert now["features/mini-test"] == before["features/mini-test"]
+        before = now
 
 
 def finished(folder, name="features/x", result=lambda *_: None, monkeypatch=None):

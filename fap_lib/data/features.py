@@ -128,7 +128,7 @@ def features(
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder):
             store = Store(folder, len(records), tower.grid**2, backbone.patch_width, settings.image_size)
-            stamps = [_stamp(manifest, record) for record in records]
+            stamps = [manifest.stamp(record) for record in records]
             stale = store.stale(stamps)
             if len(stale):
                 (folder / COMPLETE).unlink(missing_ok=True)
@@ -225,23 +225,6 @@ def _key(manifest: Manifest, split: Split, backbone: Backbone, settings: Feature
 def _folder(manifest: Manifest, split: Split, key: dict[str, Any]) -> Path:
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     return paths.cache() / f"{manifest.name}-{split}-{digest}"
-
-
-def _stamp(manifest: Manifest, record: Record) -> Stamp:
-    """Size and modification time of an image and of its mask (zeros without one)."""
-    image = _stat(manifest.root / record.image, "image")
-    return (*image, *(_stat(manifest.root / record.mask, "mask") if record.mask else (0, 0)))
-
-
-def _stat(path: Path, what: str) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise KitError(
-            f"the {what} {path} is listed in the manifest but cannot be found; restore it, or prepare the "
-            "dataset again."
-        ) from error
-    return status.st_size, status.st_mtime_ns
 
 
 def _fill(

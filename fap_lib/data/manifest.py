@@ -5,13 +5,13 @@ it, `dataset.json` (its name and how its masks are read). All paths are relative
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fap_lib.core import arguments
 from fap_lib.core.errors import KitError
-from fap_lib.core.files import read_json, write_json
+from fap_lib.core.files import read_json, read_lines, write_json
 
 Split = Literal["train", "test"]
 MaskRule = Literal["nonzero", "half"]
@@ -34,35 +34,74 @@ class Record:
     label: int | None
 
 
+DETAILS = "manifest.jsonl"
+"""In a dataset the kit prepared, one line an image: its record, and what its files are (size, hash)."""
+
+_COMPARED = ("mask", "category", "defect", "label")
+
+
 @dataclass(frozen=True)
 class Manifest:
-    """A prepared dataset: where it lies, how its masks are read, and its records per split."""
+    """A prepared dataset: where it lies, how its masks are read, and its records per split.
+
+    faults: why a split cannot be used, for splits of a manifest made elsewhere; said when one is asked for.
+    notes: what of such a manifest is not used. generated: drawn by the kit, no photographs.
+    """
 
     root: Path
     name: str
     mask_rule: MaskRule
     splits: dict[Split, list[Record]]
+    faults: dict[Split, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    generated: bool = False
 
     def records(self, split: Split) -> list[Record]:
         """Records of one split, in manifest order.
 
         Raises:
-            KitError: the split is empty or absent.
+            KitError: the split is empty, absent or malformed.
         """
+        if split in self.faults:
+            raise KitError(self.faults[split])
         records = self.splits.get(split, [])
         if not records:
             raise KitError(f"the dataset {self.name} in {self.root} has no images in its {split} split.")
         return records
 
+    def stamp(self, record: Record) -> tuple[int, int, int, int]:
+        """Size and modification time of an image and of its mask (zeros without one).
+
+        Raises:
+            KitError: a file is missing.
+        """
+        image = _stat(self.root / record.image, "image")
+        return (*image, *(_stat(self.root / record.mask, "mask") if record.mask else (0, 0)))
+
+
+def _stat(path: Path, what: str) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise KitError(
+            f"the {what} {path} is listed in the manifest but cannot be found; restore it, or prepare the "
+            "dataset again."
+        ) from error
+    return status.st_size, status.st_mtime_ns
+
 
 def read_manifest(root: Path) -> Manifest:
     """Read the prepared dataset in folder `root`.
+
+    Manifests made elsewhere are read with some tolerance: `Train` for `train`, other parts (`val`) are left
+    out, a label may be true or 1.0, and a fault in one split is said only when that split is asked for.
 
     Without a `dataset.json` (a manifest made elsewhere) the folder's name is the dataset's name and
     masks are read as the official loader reads them (`nonzero`).
 
     Raises:
-        KitError: a file is missing or malformed; the message names the entry.
+        KitError: a file is missing or malformed; `meta.json` is not what the kit wrote (it was edited, or
+            is damaged). The message names the entry.
     """
     root = arguments.place(root)
     path = root / "meta.json"
@@ -72,21 +111,68 @@ def read_manifest(root: Path) -> Manifest:
             "or give the folder that holds its meta.json."
         )
     content = read_json(path, "manifest")
-    if not isinstance(content, dict) or not content or not set(content) <= set(get_args(Split)):
+    parts: dict[Split, Any] = {}
+    for key, value in content.items() if isinstance(content, dict) else ():
+        split = next((known for known in get_args(Split) if known == key.lower()), None)
+        if split in parts:
+            raise KitError(f"the manifest {path} has the part {split!r} twice, in other cases; remove one.")
+        if split is not None:
+            parts[split] = value
+    if not parts:
         raise KitError(f"the manifest {path} must be an object with the keys 'train' and 'test'.")
-    splits = {split: list(_records(path, split, content[split])) for split in content}
+    notes = tuple(
+        f"the part {key!r} of {path.name} is not used" for key in content if key.lower() not in parts
+    )
+    splits: dict[Split, list[Record]] = {}
+    faults: dict[Split, str] = {}
+    for split, categories in parts.items():
+        try:
+            splits[split] = list(_records(path, split, categories))
+        except KitError as error:
+            faults[split] = str(error)
+    if len(faults) == len(parts):
+        raise KitError(next(iter(faults.values())))
 
     name: str = root.name
     rule: MaskRule = "nonzero"
+    generated = False
     if (root / "dataset.json").is_file():
         about = read_json(root / "dataset.json", "dataset description")
         if not isinstance(about, dict):
             raise KitError(f"the dataset description {root / 'dataset.json'} must be an object.")
         name, rule = about.get("name", name), about.get("mask_rule", rule)
+        generated = "draw" in about
     if rule not in get_args(MaskRule):
         known = ", ".join(get_args(MaskRule))
         raise KitError(f"{root / 'dataset.json'} names the mask rule {rule!r}; known rules: {known}.")
-    return Manifest(root, name, rule, splits)
+    if (root / DETAILS).is_file():
+        _check_unedited(root, splits)
+    return Manifest(root, name, rule, splits, faults, notes, generated)
+
+
+def _check_unedited(root: Path, splits: dict[Split, list[Record]]) -> None:
+    """Compare `meta.json` with the lines the kit wrote beside it.
+
+    Raises:
+        KitError: an image is missing, new, or has another label, mask, category or defect.
+    """
+    meta = root / "meta.json"
+    advice = f"prepare the dataset again, or, if the change is meant, remove {DETAILS}"
+    told = {(row.get("split"), row.get("image")): row for row in read_lines(root / DETAILS, "details")}
+    for split, records in splits.items():
+        for record in records:
+            row = told.pop((split, record.image), None)
+            if row is None:
+                raise KitError(f"{meta} lists {record.image}, which {DETAILS} does not; {advice}.")
+            for name in _COMPARED:
+                if (found := asdict(record)[name]) != row.get(name):
+                    raise KitError(
+                        f"{meta} says of {record.image} that its {name} is {found!r}, and {DETAILS} that it "
+                        f"is {row.get(name)!r}; {advice}."
+                    )
+    lost = [image for split, image in told if split in splits]
+    if lost:
+        raise KitError(f"{meta} lacks {lost[0]}, which {DETAILS} lists; {advice}.")
 
 
 def write_manifest(manifest: Manifest, about: dict[str, Any]) -> None:
@@ -132,6 +218,8 @@ def _record(where: str, category: str, entry: Any) -> Record:
         raise KitError(f"{where}: 'img_path' must be a file path, found {image!r}.")
     if not (mask is None or isinstance(mask, str)):
         raise KitError(f"{where}: 'mask_path' must be a file path or empty, found {mask!r}.")
+    if isinstance(label, bool | float) and label in (0, 1):
+        label = int(label)  # true and 1.0 say what 1 says
     if not (label is None or (type(label) is int and label in (0, 1))):
         raise KitError(f"{where}: 'anomaly' must be 0, 1 or null, found {label!r}.")
     defect = str(entry.get("specie_name") or ("defect" if label else "good"))

@@ -4,6 +4,7 @@ A grid is one YAML file (`workflow/grids`). Its plan is a list of jobs, each one
 in a folder of its own; `fap_lib.grids.snakemake` runs them.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from fap_lib.core.config import FeatureSettings, Mode, Profile, Settings, load_p
 from fap_lib.core.errors import KitError, nearest
 from fap_lib.core.files import sha256
 from fap_lib.core.fingerprint import fingerprint
+from fap_lib.data.manifest import DETAILS, read_manifest
 from fap_lib.official.inspection import check_fits, is_official
 from fap_lib.runs import preparation
 from fap_lib.runs.notebook import COMPARE, EVALUATE, FEATURES, TRAIN, code_cells
@@ -387,8 +389,18 @@ def _check_dataset(name: str) -> None:
 
 
 def _manifest(name: str) -> str:
-    """A hash of a dataset's manifest; of a generated one, its name is enough."""
-    return name if preparation.is_generated(name) else sha256(paths.dataset(name) / "meta.json")
+    """A hash of what decides a dataset's content: its test records, how masks are read, the hashes that its
+    preparation noted, and size and time of each file, as the feature cache has them. Of a generated one, its
+    name is enough."""
+    if preparation.is_generated(name):
+        return name
+    manifest = read_manifest(paths.dataset(name))
+    digest = hashlib.sha256(manifest.mask_rule.encode())
+    if (manifest.root / DETAILS).is_file():
+        digest.update(sha256(manifest.root / DETAILS).encode())
+    for record in manifest.records("test"):
+        digest.update(repr((record, manifest.stamp(record))).encode())
+    return digest.hexdigest()
 
 
 def _weights(settings: FeatureSettings) -> str:

@@ -103,10 +103,13 @@ def unfinished(folder: Path) -> list[str]:
 
 
 def meaning(folder: Path, results: pd.DataFrame) -> str:
-    """What the figures of a grid mean: the label of its runs."""
+    """What the figures of a grid mean: the labels of its runs."""
     if is_snapshot(folder):
         return (folder / TABLES / _LABEL).read_text(encoding="utf-8").strip()
-    return read_json(folder / results["run"].iloc[0] / f"{METRICS}.json", "metrics")["label"]
+    labels = [
+        read_json(folder / run / f"{METRICS}.json", "metrics")["label"] for run in results["run"].unique()
+    ]
+    return "; ".join(dict.fromkeys(labels))
 
 
 def is_snapshot(folder: Path) -> bool:

@@ -76,7 +76,7 @@ def evaluate_each(
         The tidy metrics of all, and what they mean.
     """
     metrics: list[dict[str, Any]] = []
-    label = ""
+    labels = []
     for dataset, root in roots.items():
         place = folder / dataset
         run_notebook(
@@ -84,6 +84,6 @@ def evaluate_each(
         )
         content = read_json(place / f"{METRICS}.json", "metrics")
         metrics += content["metrics"]
-        label = content["label"]
+        labels.append(content["label"])
     write_text(folder / f"{METRICS}.csv", table(metrics))
-    return metrics, label
+    return metrics, "; ".join(dict.fromkeys(labels))

@@ -54,7 +54,7 @@ def start_run(
         folder.mkdir(parents=True, exist_ok=True)
     facts = {
         **environment(backbone, device),
-        "label": profile.label if backbone.trained else "random weights, these figures mean nothing",
+        "label": label(profile, backbone, manifest),
         "data": {
             "name": manifest.name,
             "manifest_sha256": sha256(manifest.root / "meta.json"),
@@ -85,6 +85,13 @@ def environment(backbone: Backbone, device: str) -> dict[str, Any]:
             "open_clip_torch": version("open_clip_torch"),
         },
     }
+
+
+def label(profile: Profile, backbone: Backbone, manifest: Manifest) -> str:
+    """What figures mean that a CLIP makes on a dataset."""
+    if not backbone.trained:
+        return "random weights, these figures mean nothing"
+    return f"{profile.label}, on generated images" if manifest.generated else profile.label
 
 
 def commit() -> str | None:
