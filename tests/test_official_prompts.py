@@ -148,7 +148,7 @@ def write_grid(folder: Path, **changes: object) -> Path:
 
 def test_a_grid_of_given_prompts_gives_the_golden_scores(pth, golden, tmp_path):
     toy.write(paths.data() / "toy-aux", "toy-aux", each=2)
-    chosen = grid.load(write_grid(tmp_path, prompts={"toy-aux": str(pth)}))
+    chosen = grid.load_grid(write_grid(tmp_path, prompts={"toy-aux": str(pth)}))
     plan = grid.plan(chosen, tmp_path / "run")
     assert [job.name for job in plan] == [
         "features/toy-test",
@@ -172,7 +172,7 @@ def test_a_grid_of_given_prompts_gives_the_golden_scores(pth, golden, tmp_path):
 def test_given_prompts_stand_beside_trained_ones(pth, tmp_path):
     toy.write(paths.data() / "toy-aux", "toy-aux", each=2)
     toy.write(paths.data() / "toy-test", "toy-test", each=2)
-    chosen = grid.load(write_grid(tmp_path, prompts={"toy-aux": str(pth)}, modes=["released"]))
+    chosen = grid.load_grid(write_grid(tmp_path, prompts={"toy-aux": str(pth)}, modes=["released"]))
     rows = grid.plan(chosen, tmp_path)[-1].facts["rows"]
     assert [row["title"] for row in rows] == ["FAPrompt, given prompts of toy-aux", "FAPrompt"]
     assert len({row["run"] for row in rows}) == 2
@@ -197,7 +197,7 @@ def test_a_grid_whose_prompts_cannot_be_used_ends_before_anything_runs(pth, tmp_
     if "prompts" in changes:
         changes = {**changes, "prompts": {k: v.format(pth=pth) for k, v in changes["prompts"].items()}}
     with pytest.raises(KitError, match=message):
-        grid.load(write_grid(tmp_path, **changes))
+        grid.load_grid(write_grid(tmp_path, **changes))
 
 
 def test_the_official_grid_tests_both_checkpoints_on_all_targets():

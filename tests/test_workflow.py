@@ -372,7 +372,9 @@ def test_records_change_only_with_what_a_job_depends_on(tmp_path):
 
 def test_a_changed_file_under_the_same_name_is_another_job(tmp_path):
     made = toy.write(paths.data() / "toy-aux", "toy-aux", each=2)
-    chosen = grid.load(write(tmp_path, profile="tiny", datasets={"toy-aux": ["mini-test"]}, baselines=[]))
+    chosen = grid.load_grid(
+        write(tmp_path, profile="tiny", datasets={"toy-aux": ["mini-test"]}, baselines=[])
+    )
 
     def inputs():
         return {job.name: job.inputs.get("manifest") for job in grid.plan(chosen, tmp_path)}
