@@ -73,7 +73,7 @@ def test_the_command_says_what_the_demo_found(demo, capsys, monkeypatch):
     assert main(["demo"]) == 0
     means = {(row["level"], row["metric"]): 100 * row["value"] for row in result.metrics[-8:]}
     *_, note, last = capsys.readouterr().out.splitlines()
-    assert note == "Note: generated images and the kit's own mini CLIP."
+    assert note == "Note: the kit's own mini CLIP, on generated images."
     assert last.startswith(f"FAPrompt mini: image AUROC {means['image', 'auroc']:.1f}, pixel AUROC ")
     assert f"AUPRO {means['pixel', 'aupro_official']:.1f}, seconds " in last
 
