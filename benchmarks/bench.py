@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import flat, gpu, precision, report
+from benchmarks import flat, gpu, pages, precision, report
 from benchmarks.measure import TRACE_ENVIRONMENT, feasible, machine, measure, trace
 from benchmarks.rows import Subject, cases, story
 from fap_lib.core.config import Precision
@@ -100,7 +100,10 @@ def main() -> None:
         )
     if results is not None:
         write_json(chosen.out / f"{chosen.profile}.json", results)
-        report.write_pages(chosen.out)
+        if chosen.out == RESULTS:
+            pages.write_pages()
+        else:
+            report.write_documents(chosen.out)
         print((chosen.out / f"{chosen.profile}.md").read_text())
 
 

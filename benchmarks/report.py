@@ -1,30 +1,20 @@
-"""From measured figures to tables: `python -m benchmarks.report` writes all Markdown from the JSON files.
+"""From what `make bench` measured to tables; `benchmarks.pages` puts them into pages."""
 
-A page takes a table where it has the lines `<!-- PROFILE TABLE -->` and `<!-- end -->`; what stands between
-them is replaced.
-"""
-
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import feasible
-from fap_lib.core import paths
 from fap_lib.core.files import read_json, write_text
 
 RESULTS = Path(__file__).parent / "results"
-PAGES = (Path(__file__).parent / "README.md", paths.REPOSITORY / "docs" / "speed.md")
+PROFILES = ("mini", "paper", "gpu")
 
 
-def write_pages(folder: Path = RESULTS) -> None:
-    """Write `PROFILE.md` beside each `PROFILE.json` in `folder`, and the tables inside the kit's pages."""
-    found = measured(folder)
-    for profile, results in found.items():
+def write_documents(folder: Path = RESULTS) -> None:
+    """Write `PROFILE.md` beside each `PROFILE.json` in `folder`."""
+    for profile, results in measured(folder).items():
         write_text(folder / f"{profile}.md", document(profile, results))
-    if folder == RESULTS:
-        for page in PAGES:
-            write_text(page, filled(page.read_text(encoding="utf-8"), found))
 
 
 def measured(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
@@ -41,18 +31,17 @@ def document(profile: str, results: dict[str, Any]) -> str:
     )
 
 
-def filled(page: str, found: dict[str, dict[str, Any]]) -> str:
-    """`page` with the tables of the results in `found` at its marks, or the word that there are none yet."""
-
-    def replace(match: re.Match[str]) -> str:
-        profile, table = match["profile"], match["table"]
-        missing = f"Not yet measured: `make bench PROFILE={profile}`."
-        content = TABLES[table](found[profile]) if profile in found else missing
-        return f"<!-- {profile} {table} -->\n{content}\n<!-- end -->"
-
-    return re.sub(
-        r"<!-- (?P<profile>\w+) (?P<table>\w+) -->\n.*?<!-- end -->", replace, page, flags=re.DOTALL
-    )
+def tables(found: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Every table of every profile, as `PROFILE TABLE`; of a profile that was not measured, the word that it
+    was not."""
+    named = {}
+    for profile in PROFILES:
+        for name, table in TABLES.items():
+            missing = f"Not yet measured: `make bench PROFILE={profile}`."
+            fits = (name == "gpu") == (profile == "gpu")
+            if fits:
+                named[f"{profile} {name}"] = table(found[profile]) if profile in found else missing
+    return named
 
 
 def about(results: dict[str, Any]) -> str:
@@ -227,6 +216,3 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "precision": precision,
     "gpu": gpu,
 }
-
-if __name__ == "__main__":
-    write_pages()

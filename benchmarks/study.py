@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from benchmarks import study_tables
+from benchmarks import pages, study_tables
 from data_prep.mini import benchmark, sets
 from fap_lib.clip import mini
 from fap_lib.clip.backbone import Backbone, load_backbone
@@ -37,6 +37,7 @@ from fap_lib.data.features import FeatureCache, features
 from fap_lib.evaluation import baselines
 from fap_lib.evaluation.baselines import WORDINGS
 from fap_lib.evaluation.scoring import MEAN, Scores, evaluate, score, score_with
+from fap_lib.lessons.study import SWEEPS
 from fap_lib.model import FAPrompt
 from fap_lib.training import train
 
@@ -56,24 +57,10 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 """Changes of the mini profile's model settings."""
 
-SWEEPS: dict[str, dict[str, Any]] = {
-    **{f"K = {count}": {"model": {"n_prompts": count}} for count in (1, 2, 5, 15)},
-    **{f"M = {count}": {"model": {"n_patches": count}} for count in (1, 5, 20, 50)},
-    **{f"E = {count}": {"model": {"normal_tokens": count}} for count in (4, 8, 12)},
-    **{f"E' = {count}": {"model": {"abnormal_tokens": count}} for count in (1, 4, 8)},
-    "no orthogonality": {"training": {"orthogonal_weight": 0.0}},
-    "no prior loss": {"training": {"prior_weight": 0.0}},
-    "no image cross-entropy": {"training": {"image_ce_weight": 0.0}},
-    "adapted map weighs 1": {"training": {"pixel_adapted_weight": 1.0}},
-    "no deep tokens": {"model": {"deep_layers": 0}},
-    "no word for damage": {"model": {"abnormal_word": ""}},
-    "half the epochs": {"training": {"epochs": 4}},
-    "twice the epochs": {"training": {"epochs": 16}},
-}
-"""Changes of CAP + DAP in `paper` mode (K = 10, M = 10, E = 5, E' = 2, 8 epochs), one at a time; tested on
-`mini-test` alone."""
+CHANGED = {name: change for sweep in SWEEPS.values() for name, change in sweep.items()}
+"""The sweeps' methods, one after the other; tested on `mini-test` alone."""
 
-LEARNED = {**{name: {"model": change} for name, change in MODELS.items()}, **SWEEPS}
+LEARNED = {**{name: {"model": change} for name, change in MODELS.items()}, **CHANGED}
 
 SILENT = "silent "
 """Begins the name of a hand-written wording read by the text tower to which state words said nothing."""
@@ -195,7 +182,7 @@ def cell(folder: Path, draw: int, train_set: str, jobs: list[tuple[str, int]]) -
 
     for method, seed in jobs:
         reader = silent() if method.startswith(SILENT) else backbone
-        tests = TESTS[:1] if method in SWEEPS else TESTS
+        tests = TESTS[:1] if method in CHANGED else TESTS
         for test in (*tests, *([VALIDATION] if method in WORDED else [])):
             job = {"method": method, "train": train_set, "test": test, "draw": draw, "seed": seed}
             path = folder / ("-".join(str(value) for value in job.values()).replace(" ", "_") + ".json")
@@ -229,14 +216,14 @@ def main() -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--methods", nargs="+", metavar="NAME", default=METHODS, help="default: all")
     which.add_argument(
-        "--sweeps", dest="methods", action="store_const", const=tuple(SWEEPS), help="one setting at a time"
+        "--sweeps", dest="methods", action="store_const", const=tuple(CHANGED), help="one setting at a time"
     )
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=paths.runs() / "study")
     chosen = parser.parse_args()
-    known = (*METHODS, *SWEEPS)
+    known = (*METHODS, *CHANGED)
     unknown = [name for name in chosen.methods if name not in known]
     if unknown:
         raise SystemExit(f"unknown method {unknown[0]!r}; methods: {', '.join(known)}.")
@@ -247,7 +234,8 @@ def main() -> None:
             job.result()
     results = collect(chosen.folder)
     write_text(study_tables.RESULTS / "study.csv", results.to_csv(index=False, lineterminator="\n"))
-    study_tables.write_tables()
+    pages.write_pages()
+    print(study_tables.document(results))
 
 
 if __name__ == "__main__":

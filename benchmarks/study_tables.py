@@ -1,15 +1,10 @@
-"""From the study's runs to tables: `python -m benchmarks.study_tables` writes them from `study.csv`.
-
-The page `docs/mini_world.md` takes what stands between its lines `<!-- study -->` and `<!-- study: end -->`.
-"""
-
-import math
-import re
+"""From the study's runs to tables; `benchmarks.pages` puts them into pages."""
 
 import pandas as pd
 
 from fap_lib.core import paths
 from fap_lib.core.files import write_text
+from fap_lib.core.numbers import plus_minus
 from fap_lib.evaluation.scoring import MEAN
 from fap_lib.lessons.study import (
     COMPARED,
@@ -29,7 +24,6 @@ from fap_lib.lessons.study import (
 )
 
 RESULTS = paths.STUDY.parent
-PAGE = paths.REPOSITORY / "docs" / "mini_world.md"
 
 PROBE = "linear probe"
 HAND, SILENT = "hand: ", "silent "
@@ -81,7 +75,7 @@ def means_table(results: pd.DataFrame, test: str) -> str:
     lines = [_row([f"`{test}`, %", "runs", *METRICS.values()]), "|---" * (len(METRICS) + 2) + "|"]
     for name in order:
         own = rows[rows.method == name]
-        lines.append(_row([name, len(own), *(_shown(*interval(own, metric)) for metric in METRICS)]))
+        lines.append(_row([name, len(own), *(_percent(*interval(own, metric)) for metric in METRICS)]))
     return "\n".join(lines)
 
 
@@ -91,7 +85,7 @@ def gains_table(results: pd.DataFrame) -> str:
     for method, over in GAINS:
         others = [best_wording(results, metric) if over == HAND else over for metric in COMPARED]
         cells = [
-            _shown(*gain(results, method, other, metric, TEST), sign="+")
+            _percent(*gain(results, method, other, metric, TEST), sign="+")
             for metric, other in zip(COMPARED, others, strict=True)
         ]
         title = "the best hand-written wording for each metric" if over == HAND else over
@@ -113,7 +107,7 @@ def sweeps_table(results: pd.DataFrame) -> str:
         for method in methods:
             own = found[found.method == method].set_index("metric")
             if len(own):
-                cells = [_shown(own["mean"][m] / 100, own["pooled"][m] / 100, sign="+") for m in COMPARED]
+                cells = [_percent(own["mean"][m] / 100, own["pooled"][m] / 100, sign="+") for m in COMPARED]
                 lines.append(_row([question, method, own.runs.iloc[0], *cells]))
     return "\n".join(lines)
 
@@ -163,30 +157,19 @@ By category, then by kind of defect (both test sets, all runs):
 """
 
 
-def filled(page: str, results: pd.DataFrame) -> str:
-    """`page` with the means and gains between its marks."""
-    content = f"<!-- study -->\n{means_table(results, TEST)}\n\n{gains_table(results)}\n<!-- study: end -->"
-    return re.sub(r"<!-- study -->.*?<!-- study: end -->", lambda _: content, page, flags=re.DOTALL)
+def excerpt(results: pd.DataFrame) -> str:
+    """The means and gains, for the kit's pages."""
+    return f"{means_table(results, TEST)}\n\n{gains_table(results)}"
 
 
-def write_tables() -> None:
-    """Write `study.md` and the page's tables; print the former."""
-    results = load_study()
-    write_text(RESULTS / "study.md", document(results))
-    write_text(PAGE, filled(PAGE.read_text(encoding="utf-8"), results))
-    print(document(results))
+def write_document() -> None:
+    """Write `study.md` beside the committed runs."""
+    write_text(RESULTS / "study.md", document(load_study()))
 
 
 def _row(cells: list[object]) -> str:
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 
-def _shown(mean: float, half: float, sign: str = "") -> str:
-    if math.isnan(mean):
-        return "-"
-    text = f"{100 * mean:{sign}.1f}"
-    return text if math.isnan(half) else f"{text} ± {100 * half:.1f}"
-
-
-if __name__ == "__main__":
-    write_tables()
+def _percent(mean: float, half: float, sign: str = "") -> str:
+    return plus_minus(100 * mean, 100 * half, sign)

@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks import study_tables
+from fap_lib.core.numbers import plus_minus
 from fap_lib.lessons import study
 from fap_lib.pictures.style import PALETTE
 from figures import run, save_figure
@@ -75,7 +76,7 @@ def draw(results: pd.DataFrame) -> Figure:
         axis.axvline(0, color="black", linewidth=0.8)
         mean, half = (100 * value for value in full(results, metric))
         axis.set(
-            title=f"{study.METRICS[metric]}\nfull method: {mean:.1f} ± {half:.1f} %",
+            title=f"{study.METRICS[metric]}\nfull method: {plus_minus(mean, half)} %",
             xlabel="difference, points",
         )
     axes[0].set(yticks=range(len(titles)), ylim=(len(titles) - 0.5, -0.5))

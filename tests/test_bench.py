@@ -8,10 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import gpu, plain, report
+from benchmarks import gpu, pages, plain, report
 from benchmarks.measure import Case, Way, counting, feasible, measure, peak, relative, reset_peak, trace
 from benchmarks.rows import Subject, cases, story
 from fap_lib.core import paths
+from fap_lib.core.errors import KitError
 
 
 @pytest.fixture
@@ -196,16 +197,26 @@ def test_the_estimate_adds_its_parts():
 
 
 def test_the_pages_hold_the_committed_figures():
-    """`python -m benchmarks.report` would change nothing."""
+    """`python -m benchmarks.pages` would change nothing."""
     found = report.measured()
     assert set(found) <= {"mini", "paper", "gpu"}
     assert "gpu" in found, "even unmeasured, it names what is to be measured"
     for profile, results in found.items():
         assert (report.RESULTS / f"{profile}.md").read_text() == report.document(profile, results)
-    for page in report.PAGES:
+    known = pages.tables()
+    marked = {str(page.relative_to(paths.REPOSITORY)) for page in pages.pages()}
+    assert {"benchmarks/README.md", "docs/mini_world.md", "docs/speed.md"} <= marked
+    for page in pages.pages():
         text = page.read_text(encoding="utf-8")
-        assert re.search(r"<!-- \w+ \w+ -->", text)
-        assert report.filled(text, found) == text
+        assert pages.filled(text, known) == text
+
+
+def test_a_page_takes_its_tables_at_its_marks_and_no_others():
+    page = "a\n<!-- study -->\nold\n<!-- end -->\n<!-- a note -->\n<!-- mini rows -->\n<!-- end -->\n"
+    found = pages.filled(page, {"study": "new", "mini rows": "many"})
+    assert found == page.replace("old", "new").replace("rows -->\n", "rows -->\nmany\n")
+    with pytest.raises(KitError, match="wants the table 'study'; the nearest known one is 'steady'"):
+        pages.filled(page, {"steady": "new"})
 
 
 def test_every_module_the_story_names_is_there():

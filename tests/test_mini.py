@@ -322,11 +322,9 @@ def test_gains_pair_runs_and_intervals_count_each_cell_once():
     assert half == pytest.approx(3.18245 * np.std([2, 3, 4, 5], ddof=1) / 100 / 2, rel=1e-4)
 
 
-def test_the_pages_hold_the_committed_study():
+def test_the_tables_beside_the_study_are_its_own():
     results = study_tables.load_study()
-    page = study_tables.PAGE.read_text(encoding="utf-8")
     assert (study_tables.RESULTS / "study.md").read_text(encoding="utf-8") == study_tables.document(results)
-    assert study_tables.filled(page, results) == page
 
 
 def test_the_study_has_the_runs_it_promises():

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from fap_lib.clip.text_tower import Prefix
+from fap_lib.core.numbers import plus_minus
 from fap_lib.data.features import FeatureCache
 from fap_lib.data.images import binarise, load_image
 from fap_lib.evaluation.metrics import image_metrics, pixel_metrics
@@ -348,8 +349,7 @@ def table(found: list[Effect]) -> pd.DataFrame:
             "how": effect.how,
         }
         for metric in study.COMPARED:
-            value, half = effect.points.get(metric), effect.half.get(metric)
-            text = "" if value is None else f"{value + 0.0:+.1f}".replace("-0.0", "+0.0")
-            line[study.METRICS[metric]] = text + (f" ± {half:.1f}" if half is not None else "")
+            value, half = (known.get(metric, np.nan) for known in (effect.points, effect.half))
+            line[study.METRICS[metric]] = plus_minus(value, half, sign="+", absent="")
         lines.append({**line, "note": effect.note})
     return pd.DataFrame(lines)

@@ -5,6 +5,7 @@ method on one auxiliary set, draw of the data and seed, tested on one set and ca
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,16 +29,27 @@ METRICS = {
 
 COMPARED = ("image_auroc", "pixel_auroc", "aupro_official")
 
-SWEEPS = {
-    "K, abnormality prompts": ("K = 1", "K = 2", "K = 5", "K = 15"),
-    "M, patches the prior sees": ("M = 1", "M = 5", "M = 20", "M = 50"),
-    "E, normal tokens": ("E = 4", "E = 8", "E = 12"),
-    "E', abnormal tokens": ("E' = 1", "E' = 4", "E' = 8"),
-    "losses": ("no orthogonality", "no prior loss", "no image cross-entropy", "adapted map weighs 1"),
-    "prompts": ("no deep tokens", "no word for damage"),
-    "epochs": ("half the epochs", "twice the epochs"),
+SWEEPS: dict[str, dict[str, dict[str, Any]]] = {
+    "K, abnormality prompts": {f"K = {n}": {"model": {"n_prompts": n}} for n in (1, 2, 5, 15)},
+    "M, patches the prior sees": {f"M = {n}": {"model": {"n_patches": n}} for n in (1, 5, 20, 50)},
+    "E, normal tokens": {f"E = {n}": {"model": {"normal_tokens": n}} for n in (4, 8, 12)},
+    "E', abnormal tokens": {f"E' = {n}": {"model": {"abnormal_tokens": n}} for n in (1, 4, 8)},
+    "losses": {
+        "no orthogonality": {"training": {"orthogonal_weight": 0.0}},
+        "no prior loss": {"training": {"prior_weight": 0.0}},
+        "no image cross-entropy": {"training": {"image_ce_weight": 0.0}},
+        "adapted map weighs 1": {"training": {"pixel_adapted_weight": 1.0}},
+    },
+    "prompts": {
+        "no deep tokens": {"model": {"deep_layers": 0}},
+        "no word for damage": {"model": {"abnormal_word": ""}},
+    },
+    "epochs": {
+        "half the epochs": {"training": {"epochs": 4}},
+        "twice the epochs": {"training": {"epochs": 16}},
+    },
 }
-"""What each sweep asks, and its methods: `FULL` with one setting changed (`benchmarks.study.SWEEPS`).
+"""What each sweep asks, and its methods: `FULL` with one setting changed, tested on `TEST` alone.
 
 `FULL` itself has K = 10, M = 10, E = 5, E' = 2 and 8 epochs."""
 
