@@ -7,8 +7,10 @@ import pytest
 
 from fap_lib.core import paths
 from fap_lib.core.config import load_yaml
+from fap_lib.core.errors import KitError
 from fap_lib.grids import compare, latex
-from fap_lib.grids.results import over_seeds
+from fap_lib.grids.results import gather_results, over_seeds
+from fap_lib.grids.tables import RESULTS, checked
 
 
 def row(**changes):
@@ -139,6 +141,21 @@ def test_means_and_deviations_over_seeds():
     assert (first["mean"], first["std"], first["seeds"]) == (pytest.approx(0.92), pytest.approx(0.02), 3)
     assert first["run"] == "r0; r1; r2"
     assert math.isnan(second["mean"]), "undefined for one seed is undefined"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda table: table.drop(columns="value"), "it has no column 'value'"),
+        (lambda table: table.assign(value=91.9), r"column 'value' must be in_range\(0, 1\), found 91.9"),
+        (lambda table: table.assign(level="pixels"), "column 'level' must be isin.*, found 'pixels'"),
+        (lambda table: table.assign(images="many"), "column 'images' must be .*int64.*, found 'many'"),
+    ],
+)
+def test_a_table_that_cannot_be_is_refused_in_one_sentence(change, problem):
+    table = gather_results(paths.SNAPSHOT)
+    with pytest.raises(KitError, match=f"the table x does not fit: {problem}; make it again."):
+        checked(change(table), RESULTS, "the table x")
 
 
 def test_the_latex_table_has_a_cell_for_each_dataset_and_method(tmp_path):

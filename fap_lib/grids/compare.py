@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from fap_lib.grids.tables import COMPARISON, CONFIDENCE, KINDS, REPORTED, checked
+
 FILE = Path(__file__).with_name("reported.csv")
 
 DATASETS = {
@@ -53,9 +55,6 @@ COLUMNS = [
 ]
 """Columns of `compare`."""
 
-_KINDS = ("iccv", "paper-v1", "quoted-by-other-paper", "third-party-rerun")
-_CONFIDENCE = ("high", "medium", "low")
-
 # Sources whose protocol is not ours: what they say of themselves, or a dataset they cut differently.
 _OTHER_PROTOCOL = {
     "own evaluation grid": "its source evaluates in a way of its own",
@@ -70,7 +69,7 @@ _ANOMALYCLIP_SDD = (
 def load_reported() -> pd.DataFrame:
     """The reported values under the kit's names of datasets and metrics, with `obstacle`: why a value must
     not be compared with ours, empty where it may. Averages and datasets the kit lacks are left out."""
-    table = pd.read_csv(FILE)
+    table = checked(pd.read_csv(FILE), REPORTED, f"the table {FILE.name}")
     table = table[table["dataset"].isin(DATASETS)].reset_index(drop=True)
     table["dataset"] = table["dataset"].map(DATASETS)
     table["metric"] = table["metric"].map(METRICS)
@@ -88,8 +87,8 @@ def preferred(reported: pd.DataFrame) -> pd.DataFrame:
         {
             "other": reported["obstacle"] != "",
             "low": reported["confidence"] == "low",
-            "kind": reported["kind"].map(_KINDS.index),
-            "confidence": reported["confidence"].map(_CONFIDENCE.index),
+            "kind": reported["kind"].map(KINDS.index),
+            "confidence": reported["confidence"].map(CONFIDENCE.index),
         }
     )
     order = keys.sort_values(list(keys), kind="stable").index
@@ -131,7 +130,9 @@ def compare(summary: pd.DataFrame) -> pd.DataFrame:
         for row in summary.to_dict("records")
         if row["metric"] in LEVELS[row["level"]]
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    made = pd.DataFrame(rows, columns=COLUMNS)
+    numbers = ("obtained", "std", "reported", "difference", "tolerance")
+    return checked(made.astype(dict.fromkeys(numbers, float)), COMPARISON, "the comparison")
 
 
 def _cell(

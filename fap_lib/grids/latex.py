@@ -1,11 +1,11 @@
 """Tables of a grid as LaTeX, in the paper's arrangement (needs the package `booktabs`)."""
 
-import math
 from pathlib import Path
 
 import pandas as pd
 
 from fap_lib.core.files import write_text
+from fap_lib.core.numbers import plus_minus
 from fap_lib.grids.compare import LEVELS
 
 FILE = "tables.tex"
@@ -32,39 +32,25 @@ def write_tables(folder: Path, summary: pd.DataFrame, label: str) -> Path:
 
 
 def _table(rows: pd.DataFrame, index: str, across: str, level: str) -> str:
-    cells = {
-        (row[index], row[across], row["metric"]): (row["mean"], row["std"]) for row in rows.to_dict("records")
-    }
-    lines, columns = list(dict.fromkeys(rows[index])), list(dict.fromkeys(rows[across]))
-    text = [
-        f"% {level} level, per cent (several seeds: mean and standard deviation): "
-        + " / ".join(_TITLES[metric] for metric in LEVELS[level]),
-        rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
-        r"\toprule",
-        " & ".join([index, *map(_escape, columns)]) + r" \\",
-        r"\midrule",
+    values = [
+        plus_minus(100 * mean, 100 * std, absent="--").replace(" ± ", r"$\pm$")
+        for mean, std in zip(rows["mean"], rows["std"], strict=True)
     ]
-    for line in lines:
-        shown = [
-            " / ".join(
-                _shown(*cells.get((line, name, metric), (math.nan, math.nan))) for metric in LEVELS[level]
-            )
-            for name in columns
-        ]
-        text.append(" & ".join([_escape(line), *shown]) + r" \\")
-    return "\n".join([*text, r"\bottomrule", r"\end{tabular}", ""])
+    wide = rows.assign(shown=values).pivot(index=[index, across], columns="metric", values="shown")
+    wide = wide.reindex(columns=list(LEVELS[level]))
+    cells = wide.fillna("--").agg(" / ".join, axis="columns").unstack(across)
+    # In the order of the rows, and not of the alphabet.
+    ordered = cells.reindex(index=rows[index].unique(), columns=rows[across].unique())
+    missing = " / ".join("--" for _ in LEVELS[level])
+    style = ordered.rename_axis(index=None, columns=index).style.format(na_rep=missing)
+    style = style.format_index(escape="latex", axis="index").format_index(escape="latex", axis="columns")
+    titles = " / ".join(_TITLES[metric] for metric in LEVELS[level])
+    return (
+        f"% {level} level, per cent (several seeds: mean and standard deviation): {titles}\n"
+        + style.to_latex(hrules=True, column_format="l" + "c" * ordered.shape[1])
+    )
 
 
 def column(title: str, mode: str | None) -> str:
     """A method's heading; what was not trained has no mode."""
     return f"{title} ({mode})" if mode else title
-
-
-def _shown(mean: float, std: float) -> str:
-    if math.isnan(mean):
-        return "--"
-    return f"{100 * mean:.1f}" if math.isnan(std) else rf"{100 * mean:.1f}$\pm${100 * std:.1f}"
-
-
-def _escape(text: str) -> str:
-    return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)

@@ -1,17 +1,27 @@
 """The tables of a grid of runs as CSV, LaTeX and one self-contained HTML page."""
 
-import html
-import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, PackageLoader
 
 from fap_lib.core.files import write_text
+from fap_lib.core.numbers import plus_minus
 from fap_lib.evaluation.scoring import MEAN
 from fap_lib.grids import latex
 from fap_lib.grids.compare import LEVELS
 from fap_lib.grids.results import TABLES, costs, is_snapshot, unfinished
 from fap_lib.runs.report import PAGE, page, picture
+
+_TEMPLATE = Environment(loader=PackageLoader("fap_lib.grids", "."), autoescape=True).get_template(
+    "report.html.j2"
+)
+
+_COMPARED = [
+    *("title", "mode", "dataset", "level", "metric", "obtained", "reported", "confidence", "reported_by"),
+    *("difference", "tolerance", "verdict", "reason"),
+]
 
 
 def write_grid(
@@ -34,64 +44,43 @@ def write_grid(
         write_text(place / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
     means = summary[summary["category"] == MEAN]
     latex.write_tables(place, means, label)
-    parts = [
-        "<h1>FAPrompt, a grid of runs</h1>",
-        f'<p class="note">These figures come from {html.escape(label)}.</p>',
-    ]
-    if missing := unfinished(folder):
-        names = "".join(f"<li>{html.escape(name)}</li>" for name in missing)
-        parts.append(f'<div class="note">Evaluations that are not there yet: <ul>{names}</ul></div>')
-    for level, metrics in LEVELS.items():
-        for metric in metrics:
-            rows = means[(means["level"] == level) & (means["metric"] == metric)]
-            parts += [f"<h2>{level} {metric}, % (mean over categories)</h2>", _methods(rows)]
-    parts += ["<h2>Obtained against reported</h2>", _verdicts(comparison)]
-    for dataset in dict.fromkeys(results["dataset"]):
-        run = results[(results["dataset"] == dataset) & (results["method"] == "faprompt")]["run"]
-        if len(run):
-            parts += [f"<h2>{html.escape(dataset)}</h2>", f"<p>{html.escape(run.iloc[0])}</p>"]
-            parts.append(picture(folder / run.iloc[0], dataset))
-    parts += ["<h2>What it took</h2>", spent.to_html(index=False, border=0, float_format="{:.0f}".format)]
-    write_text(place / PAGE, page("FAPrompt grid", parts))
+    runs = results[results["method"] == "faprompt"].groupby("dataset", sort=False)["run"].first()
+    body = _TEMPLATE.render(
+        label=label,
+        missing=unfinished(folder),
+        means=[
+            (f"{level} {metric}", _methods(means[(means["level"] == level) & (means["metric"] == metric)]))
+            for level, metrics in LEVELS.items()
+            for metric in metrics
+        ],
+        verdicts=comparison["verdict"].value_counts().to_dict(),
+        reported=_reported(comparison),
+        shown=[(dataset, run, picture(folder / run, dataset)) for dataset, run in runs.items()],
+        costs=_html(spent, index=False, float_format="{:.0f}".format),
+    )
+    write_text(place / PAGE, page("FAPrompt grid", [body]))
     return [*(place / f"{name}.csv" for name in tables), place / latex.FILE, place / PAGE]
 
 
 def _methods(rows: pd.DataFrame) -> str:
     """Methods by datasets, in per cent, with the standard deviation where there are several seeds."""
     shown = [
-        f"{100 * mean:.1f}" + ("" if math.isnan(std) else f" ± {100 * std:.1f}")
-        if not math.isnan(mean)
-        else "–"
+        plus_minus(100 * mean, 100 * std, absent="–")
         for mean, std in zip(rows["mean"], rows["std"], strict=True)
     ]
     names = [latex.column(title, mode) for title, mode in zip(rows["title"], rows["mode"], strict=True)]
     wide = rows.assign(name=names, shown=shown).pivot_table(
         index="name", columns="dataset", values="shown", aggfunc="first", sort=False
     )
-    wide.index.name = wide.columns.name = None
-    return wide.to_html(border=0, na_rep="–")
+    return _html(wide.rename_axis(index=None, columns=None))
 
 
-def _verdicts(comparison: pd.DataFrame) -> str:
-    """How often each verdict, and the cells that have a reported value."""
-    counts = comparison["verdict"].value_counts()
+def _reported(comparison: pd.DataFrame) -> str:
+    """The cells that have a reported value."""
     found = comparison[comparison["verdict"] != "not reported"]
-    names = [
-        "title",
-        "mode",
-        "dataset",
-        "level",
-        "metric",
-        "obtained",
-        "reported",
-        "confidence",
-        "reported_by",
-    ]
-    names += ["difference", "tolerance", "verdict", "reason"]
-    told = ", ".join(f"{html.escape(verdict)}: {count}" for verdict, count in counts.items())
-    table = (
-        found[names].to_html(index=False, border=0, float_format="{:.1f}".format, na_rep="–")
-        if len(found)
-        else ""
-    )
-    return f"<p>Cells: {told}.</p>{table}"
+    return _html(found[_COMPARED], index=False, float_format="{:.1f}".format) if len(found) else ""
+
+
+def _html(table: pd.DataFrame, **options: Any) -> str:
+    """A table as HTML, which pandas has escaped."""
+    return str(table.to_html(border=0, na_rep="–", **options))

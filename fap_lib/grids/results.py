@@ -9,6 +9,7 @@ import pandas as pd
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import atomic, read_json, write_text
 from fap_lib.grids.jobs import DONE, PLAN, is_done
+from fap_lib.grids.tables import RESULTS, checked
 from fap_lib.runs.record import RUN_FILE
 from fap_lib.runs.results import METRICS
 
@@ -23,15 +24,19 @@ _CELL = ["method", "title", "group", "mode", "source", "dataset", "category", "l
 def gather_results(folder: Path) -> pd.DataFrame:
     """All metrics of a grid's finished evaluations, or of a snapshot, one row a value.
 
-    Columns: method, title, group, mode, source (what the prompts were learned on), dataset, category, level,
-    metric, definition, value in [0, 1] or missing, error (its bound), reason, images, seed, run and training
-    (folders of the runs that made it), backbone, trained, image_size, reported, unlike.
+    Columns (`grids.tables.RESULTS`): method, title, group, mode, source (what the prompts were learned on),
+    dataset, category, level, metric, definition, value in [0, 1] or missing, error (its bound), reason,
+    images, seed, run and training (folders of the runs that made it), backbone, trained, image_size,
+    reported, unlike.
+
+    Raises:
+        KitError: no grid there, or a value that cannot be.
     """
     if is_snapshot(folder):
         (path,) = (folder / TABLES).glob("results.csv*")
         texts = ["mode", "source", "reported", "training", "reason", "unlike"]
         table = pd.read_csv(path, dtype={**dict.fromkeys(texts, "str"), "seed": "Int64"})
-        return table.fillna({"reason": "", "unlike": ""})
+        return checked(table.fillna({"reason": "", "unlike": ""}), RESULTS, f"the table {path}")
     rows: list[dict[str, Any]] = []
     for facts in _jobs(folder)["results"]["facts"]["rows"]:
         place = folder / facts["run"]
@@ -44,8 +49,10 @@ def gather_results(folder: Path) -> pd.DataFrame:
             }
             metrics = read_json(place / f"{METRICS}.json", "metrics")["metrics"]
             rows += [{**facts, **how, **row, "dataset": facts["dataset"]} for row in metrics]
-    table = pd.DataFrame(rows)
-    return table.astype({"value": float, "seed": "Int64"}) if len(table) else table
+    if not rows:
+        return pd.DataFrame()
+    table = pd.DataFrame(rows).astype({"value": float, "error": float, "seed": "Int64"})
+    return checked(table, RESULTS, f"what the runs in {folder} left")
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
