@@ -100,7 +100,7 @@ def foreground_auroc(scores: Scores, sigma: float) -> dict[str, float]:
     values = {}
     for category in dict.fromkeys(record.category for record in records):
         index = np.array([i for i, record in enumerate(records) if record.category == category])
-        outlines = [np.asarray(Image.open(outline(scores.cache, records[i].image))) > 0 for i in index]
+        outlines = [np.asarray(Image.open(outline(scores.cache.root, records[i].image))) > 0 for i in index]
         masks = scores.cache.masks(index).numpy()
         # A defect may reach over the object's edge; its pixels count all the same.
         inside = np.stack(outlines) | masks
@@ -122,9 +122,9 @@ def by_defect(scores: Scores) -> dict[str, float]:
     return {kind: statistics.fmean(each) for kind, each in sorted(values.items())}
 
 
-def outline(cache: FeatureCache, image: str) -> Path:
+def outline(root: Path, image: str) -> Path:
     """Foreground mask of a generated image."""
-    return cache.root / image.replace("/test/", "/foreground/")
+    return root / image.replace("/test/", "/foreground/")
 
 
 def run_method(
@@ -153,7 +153,7 @@ def predictor(
     if method == PROBE:
         return baselines.linear_probe(training, test, seed)
     if method == "foreground":
-        return baselines.foreground(test, partial(outline, test))
+        return baselines.foreground(test, partial(outline, test.root))
     return {"centre": baselines.centre, "edges": baselines.edges}[method](test)
 
 
