@@ -4,7 +4,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import partial
 
-from data_prep.facts import Facts, inspect
+import numpy as np
+
+from data_prep.facts import LEVELS, Facts, inspect
 from data_prep.registry import DATASETS, Dataset
 from data_prep.workers import each
 from fap_lib.core.files import read_lines
@@ -119,6 +121,15 @@ def _notes(found: list[tuple[Split, Record, Facts]]) -> list[str]:
         for note in facts.notes:
             having[note].append(record.image)
     notes = [f"{images[0]} {note}" + _others(len(images)) for note, images in having.items()]
+    odd = [facts.levels for _, _, facts in found if facts.levels]
+    if odd:
+        sums = np.sum(odd, axis=0)
+        ends = [*(start - 1 for start in LEVELS[1:]), 255]
+        shares = [
+            f"{start if start == end else f'{start} to {end}'}: {share:.2%}"
+            for start, end, share in zip(LEVELS, ends, sums / sums.sum(), strict=True)
+        ]
+        notes.append(f"values of the {len(odd)} masks that have more than two: {', '.join(shares)}.")
     same = defaultdict(list)
     for split, record, facts in found:
         if facts.sha256:

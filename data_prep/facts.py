@@ -11,10 +11,14 @@ import numpy as np
 
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import sha256
-from fap_lib.data.images import binarise, opened
+from fap_lib.data.images import binarise, mask_values, opened
 from fap_lib.data.manifest import MaskRule, Record, Split
 
+LEVELS = (0, 1, 4, 128, 255)
+"""Where the ranges of grey values begin in which a mask's pixels are counted."""
+
 TINY = 16  # pixels; smaller images hardly fill a patch
+_NARROW = 2**12  # values of 16-bit images that stay below it come from a sensor of 12 bits or fewer
 _SOFT = 0.01  # share of a mask's pixels between its two rules
 _ROTATION = 0x0112  # EXIF orientation; 1 is upright
 _WIDE_MODES = ("I", "F")  # more than 16 bits: no agreed range, so conversion to RGB would clip
@@ -22,7 +26,8 @@ _WIDE_MODES = ("I", "F")  # more than 16 bits: no agreed range, so conversion to
 
 @dataclass(frozen=True)
 class Facts:
-    """What one image and its mask are. anomalous: mask pixels per rule. problem: why it cannot be used.
+    """What one image and its mask are. anomalous: mask pixels per rule. levels: pixels
+    per range of `LEVELS`, of a mask with more than two values. problem: why it cannot be used.
     notes: what a user should know. Fields are None where a file could not be read or does not exist."""
 
     sha256: str | None = None
@@ -32,6 +37,7 @@ class Facts:
     format: str | None = None
     mask_sha256: str | None = None
     anomalous: dict[MaskRule, int] | None = None
+    levels: tuple[int, ...] | None = None
     problem: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -59,6 +65,10 @@ def _image(path: Path) -> Facts:
                 f"the image {path} has {image.mode}-mode pixels, which have no fixed range; "
                 "save it with 8 or 16 bits."
             )
+        if image.mode.startswith("I;16") and 0 < np.asarray(image).max() < _NARROW:
+            notes.append(
+                "has 16-bit pixels of 12 bits or fewer, and is read nearly black; scale its values up"
+            )
         if min(width, height) < TINY:
             notes.append(f"is smaller than {TINY} pixels")
         mode, kind = image.mode, image.format
@@ -76,16 +86,18 @@ def _with_mask(facts: Facts, image: Path, path: Path) -> Facts:
         anomalous: dict[MaskRule, int] = {
             rule: int(np.count_nonzero(binarise(mask, rule))) for rule in ("nonzero", "half")
         }
+        values = np.bincount(mask_values(mask).ravel(), minlength=256)
+    levels = tuple(map(int, np.add.reduceat(values, LEVELS))) if np.count_nonzero(values) > 2 else None
     notes = facts.notes
     if 0 < anomalous["half"] < (1 - _SOFT) * anomalous["nonzero"]:
         notes += ("has a mask with soft edges (grey pixels), so that its rule matters",)
-    return replace(facts, mask_sha256=sha256(path), anomalous=anomalous, notes=notes)
+    return replace(facts, mask_sha256=sha256(path), anomalous=anomalous, levels=levels, notes=notes)
 
 
 def line(split: Split, record: Record, facts: Facts, rule: MaskRule) -> dict[str, Any]:
     """An image's line of `manifest.jsonl`."""
     content = asdict(facts)
-    for key in ("problem", "notes", "anomalous"):
+    for key in ("problem", "notes", "anomalous", "levels"):
         del content[key]
     pixels = facts.anomalous[rule] if facts.anomalous else None
     return {"split": split, **asdict(record), **content, "anomalous_pixels": pixels}

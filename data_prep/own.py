@@ -17,21 +17,21 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from data_prep.layouts import MASK_ENDINGS, Splits, folders, record_of, visible_images
 from data_prep.mini.sets import is_generated
-from data_prep.prepare import link, refuse_other, store
+from data_prep.prepare import link, refuse_other, rule_of, store
 from data_prep.registry import DATASETS
 from fap_lib.core import arguments, paths
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import whole_folder
-from fap_lib.data.images import open_image
-from fap_lib.data.manifest import Manifest, Record, read_manifest
+from fap_lib.data.images import binarise, open_image
+from fap_lib.data.manifest import Manifest, MaskRule, Record, read_manifest
 
 GOOD = ("good", "ok", "normal")
 MASKS = ("ground_truth", "masks", "mask", "gt")
 IMAGES = ("images", "image", "imgs")
+BY_MASK = "anomaly"
+"""The kind of images whose mask alone says that they are anomalous."""
 
 
 def own(source: Path, name: str | None = None, destination: Path | None = None) -> Manifest:
@@ -75,6 +75,7 @@ def understand(root: Path) -> Splits:
         train, test = _category(root, place)
         splits["train"] += train
         splits["test"] += test
+    splits["test"] = _labelled(root, splits["test"])
     if not splits["test"]:
         raise KitError(
             f"there are no images to test in {root}; expected images, or subfolders such as good and the "
@@ -144,11 +145,29 @@ def _by_mask(root: Path, place: Path, images: Path, masks: Path | None) -> list[
         mask = _mask(path, found)
         if mask is None:
             records.append(replace(record_of(root, place.name, "unknown", path), label=None))
-        elif np.asarray(open_image(mask)).any():
-            records.append(record_of(root, place.name, "anomaly", path, mask))
         else:
-            records.append(record_of(root, place.name, "good", path))
+            records.append(record_of(root, place.name, BY_MASK, path, mask))
     return records
+
+
+def _labelled(root: Path, records: list[Record]) -> list[Record]:
+    """Records with the label their mask gives where nothing else does: an empty mask means normal.
+
+    All masks are read by one rule, as they are when pixels are scored.
+    """
+    rules: tuple[MaskRule, MaskRule] = ("nonzero", "half")
+    counts: dict[str, dict[MaskRule, int]] = {}
+    for record in records:
+        if record.mask:
+            mask = open_image(root / record.mask)
+            counts[record.mask] = {rule: int(binarise(mask, rule).sum()) for rule in rules}
+    rule = rule_of(list(counts.values()))
+    return [
+        replace(record, mask=None, defect="good", label=0)
+        if record.mask and record.defect == BY_MASK and not counts[record.mask][rule]
+        else record
+        for record in records
+    ]
 
 
 def _child(folder: Path, names: Iterable[str]) -> Path | None:

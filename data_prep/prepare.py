@@ -7,20 +7,21 @@ protocol cuts them, the pieces.
 
 import datetime
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from data_prep.check import counts, survey, table
 from data_prep.download import Via, fetch
-from data_prep.facts import Facts, line
+from data_prep.facts import line
 from data_prep.layouts import Splits
 from data_prep.locate import downloads, raw_root
 from data_prep.registry import Dataset, find
 from fap_lib.core import arguments, paths
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import read_json, whole_folder, write_lines
-from fap_lib.data.manifest import DETAILS, Manifest, MaskRule, Record, Split, read_manifest, write_manifest
+from fap_lib.data.manifest import DETAILS, Manifest, MaskRule, Record, read_manifest, write_manifest
 
 RAW = "raw"
 """Name of the link, in a prepared dataset, to the raw files; nothing is copied."""
@@ -118,7 +119,7 @@ def store(folder: Path, name: str, rule: MaskRule | None, splits: Splits, about:
         more = f" ({len(problems)} images of {name} have problems, this is the first)" if problems[1:] else ""
         # The user knows the files by their own place, not by the link in a folder that is about to vanish.
         raise KitError(problems[0].replace(str(folder / RAW), str((folder / RAW).resolve())) + more)
-    rule = rule or _rule(found)
+    rule = rule or rule_of([facts.anomalous for _, _, facts in found if facts.anomalous])
     write_lines(folder / DETAILS, (line(split, record, facts, rule) for split, record, facts in found))
     write_manifest(Manifest(folder, name, rule, splits), about)
 
@@ -130,12 +131,17 @@ def _about(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _rule(found: list[tuple[Split, Record, Facts]]) -> MaskRule:
-    """`half` where some mask has grey pixels below half beside pixels above it, as JPEG noise and soft edges
-    are; `nonzero` for plain masks and for class numbers."""
-    masks = [facts.anomalous for _, _, facts in found if facts.anomalous]
-    grey = any(0 < pixels["half"] < pixels["nonzero"] for pixels in masks)
-    return "half" if grey and all(pixels["half"] or not pixels["nonzero"] for pixels in masks) else "nonzero"
+def rule_of(masks: Sequence[dict[MaskRule, int]]) -> MaskRule:
+    """How masks are meant to be read, by the anomalous pixels of each under either rule.
+
+    `half` where masks have grey pixels below half beside pixels above it, as JPEG noise and soft edges are.
+    `nonzero` for plain masks and class numbers: where some mask would be empty under `half`, it is taken for
+    noise alone only if all brighter masks are noisy too.
+    """
+    bright = [pixels for pixels in masks if pixels["half"]]
+    dark = any(pixels["nonzero"] for pixels in masks if not pixels["half"])
+    grey = [pixels["half"] < pixels["nonzero"] for pixels in bright]
+    return "half" if any(grey) and (not dark or all(grey)) else "nonzero"
 
 
 def _show_terms(entry: Dataset, folder: Path) -> dict[str, str]:

@@ -132,6 +132,52 @@ def test_the_mask_rule_is_seen_in_the_masks(kind, value, rule, tmp_path):
     assert own(tmp_path / "x").mask_rule == rule
 
 
+def masks_of(root: Path, *arrays: np.ndarray | Image.Image) -> None:
+    """Images `0.png`, `1.png`, ... with these masks."""
+    for number, values in enumerate(arrays):
+        image(root / "images" / f"{number}.png", SIZE)
+        (root / "masks").mkdir(exist_ok=True)
+        picture = values if isinstance(values, Image.Image) else Image.fromarray(values)
+        picture.save(root / "masks" / f"{number}.png")
+
+
+def hole(value: int = 255) -> np.ndarray:
+    values = np.zeros(SIZE[::-1], dtype=np.uint8)
+    values[5:15, 5:15] = value
+    return values
+
+
+def test_a_mask_is_read_once_for_label_and_pixels(tmp_path):
+    black = np.zeros((*SIZE[::-1], 4), dtype=np.uint8)
+    opaque, shaped = black.copy(), black.copy()
+    opaque[..., 3] = 255
+    shaped[..., 3] = hole()
+    white_first = Image.fromarray((hole() == 0).astype(np.uint8), "P")  # index 0 where the hole is
+    white_first.putpalette([255, 255, 255, 0, 0, 0])
+    masks_of(tmp_path / "x", opaque, shaped, white_first)
+    manifest = own(tmp_path / "x")
+    records = manifest.records("test")
+    assert [record.label for record in records] == [0, 1, 1]
+    for record in records[1:]:
+        found = load_mask(manifest.root / record.mask, manifest.mask_rule, SIZE, 40)
+        assert found.mean() == pytest.approx(100 / (40 * 30), abs=0.01)
+
+
+def test_noise_in_every_mask_makes_no_normal_image_anomalous(tmp_path, capsys):
+    noise = np.random.default_rng(0).integers(0, 4, (2, *SIZE[::-1]), dtype=np.uint8)
+    masks_of(tmp_path / "x", noise[0], np.maximum(noise[1], hole()))
+    manifest = own(tmp_path / "x")
+    assert manifest.mask_rule == "half"
+    assert [record.label for record in manifest.records("test")] == [0, 1]
+    main(["data", "check", "x"])
+    said = capsys.readouterr().out
+    assert "values of the 1 masks that have more than two: 0: " in said
+    assert "255: 8.33%" in said
+
+    masks_of(tmp_path / "y", hole(1), hole(255))  # one mask of class numbers: not noise
+    assert [record.label for record in own(tmp_path / "y").records("test")] == [1, 1]
+
+
 def test_bad_folders_are_named(tmp_path):
     with pytest.raises(KitError, match="there is no folder"):
         own(tmp_path / "nowhere")
@@ -225,6 +271,12 @@ def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # between once and twice, Pillow only warns
     with pytest.raises(KitError, match="too many pixels"):
         own(tmp_path / "x")
+
+
+def test_twelve_bits_in_a_sixteen_bit_file_are_remarked_on(tmp_path):
+    (tmp_path / "x").mkdir()
+    Image.fromarray(np.full(SIZE[::-1], 4095, dtype=np.uint16)).save(tmp_path / "x" / "a.png")
+    assert any("has 16-bit pixels of 12 bits or fewer" in note for note in check(own(tmp_path / "x")).notes)
 
 
 def test_sixteen_bit_masks(tmp_path):

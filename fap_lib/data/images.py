@@ -1,6 +1,7 @@
 """Images and masks from disk to arrays, resized as the official code resizes them."""
 
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 
 # What Pillow's decoders raise on damaged files.
 _DECODING = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, struct.error)
+
+# Pillow only warns of images up to twice its limit; `opened` refuses them in a sentence.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _THRESHOLD: dict[MaskRule, int] = {"nonzero": 0, "half": 127}
 
@@ -95,11 +99,22 @@ def load_mask(path: Path, rule: MaskRule, image_size: tuple[int, int], size: int
 
 
 def binarise(mask: Image.Image, rule: MaskRule) -> np.ndarray:
-    """The anomalous pixels of a mask at its own size, (H, W) bool. Sixteen-bit masks: 1 is anomalous to
-    `nonzero`, the upper half of the range to `half`.
+    """The anomalous pixels of a mask at its own size, (H, W) bool: the one reading, for labels and pixels.
+    Sixteen-bit masks: 1 is anomalous to `nonzero`, the upper half of the range to `half`.
 
     Source: `dataset.py:90`.
     """
     if mask.mode.startswith("I"):
         return np.asarray(mask) > (0 if rule == "nonzero" else 0x7FFF)
-    return np.asarray(mask.convert("L")) > _THRESHOLD[rule]
+    return mask_values(mask) > _THRESHOLD[rule]
+
+
+def mask_values(mask: Image.Image) -> np.ndarray:
+    """The grey values of a mask, (H, W) uint8. A palette is read by its colours, as a viewer shows it.
+    Transparency does not count, unless the mask has one colour and its shape is in its alpha alone."""
+    values = np.asarray(mask.convert("L"))
+    if mask.has_transparency_data and values.min() == values.max():
+        alpha = np.asarray(mask.convert("RGBA").getchannel("A"))
+        if alpha.min() < alpha.max():
+            return alpha
+    return values
