@@ -7,7 +7,19 @@ argument take no time.
 import sys
 
 from fap_lib import __version__
-from fap_lib.cli import checkpoint, demo, evaluate, lab, notebooks, official, paper, reproduce, score, weights
+from fap_lib.cli import (
+    checkpoint,
+    demo,
+    doctor,
+    evaluate,
+    lab,
+    notebooks,
+    official,
+    paper,
+    reproduce,
+    score,
+    weights,
+)
 from fap_lib.core.arguments import Parser
 from fap_lib.core.errors import KitError
 from fap_lib.runs import preparation
@@ -25,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         evaluate,
         reproduce,
         paper,
+        doctor,
         checkpoint,
         official,
         weights,

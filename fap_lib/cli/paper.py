@@ -26,6 +26,15 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 
 
 def _paper(chosen: argparse.Namespace) -> int:
+    import sys
+
+    from fap_lib.grids.doctor import examine, table
     from fap_lib.grids.snakemake import paper
 
+    findings = examine(chosen.grid)
+    plan_only = {"-n", "--dry-run", "--dryrun"} & set(chosen.snakemake)
+    if plan_only or any(each.state == "missing" for each in findings):
+        print(
+            table(findings), file=sys.stderr
+        )  # everything at once; then the first missing thing ends the run
     return paper(chosen.grid, chosen.cores, chosen.snakemake, chosen.folder)

@@ -211,16 +211,25 @@ def _config(name: str) -> dict[str, Any]:
     return config
 
 
+def weights_at_hand(name: str) -> Path | None:
+    """OpenAI's weights of an architecture in the models folder, or where open_clip keeps its downloads."""
+    url = get_pretrained_cfg(name, "openai").get("url", "")
+    file_name = url.rsplit("/", 1)[-1] or name
+    folder = paths.models()
+    downloads = Path("~/.cache/clip").expanduser()
+    candidates = (folder / f"{name}.safetensors", folder / file_name, downloads / file_name)
+    return next((path for path in candidates if path.is_file()), None)
+
+
 def _official_weights(name: str) -> Path:
     """OpenAI's weights of an architecture: from the models folder, else by open_clip's download."""
     config = get_pretrained_cfg(name, "openai")
     if not config:
         raise KitError(f"OpenAI published no weights for {name}; give a file as `weights`, or 'random'.")
+    if here := weights_at_hand(name):
+        return here
     *_, digest, file_name = config["url"].split("/")
     folder = paths.models()
-    for candidate in (folder / f"{name}.safetensors", folder / file_name):
-        if candidate.is_file():
-            return candidate
     try:
         return Path(open_clip.download_pretrained(config))
     except Exception as error:  # whatever the download library raises, the advice is the same

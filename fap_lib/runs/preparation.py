@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fap_lib.core import arguments, paths
 from fap_lib.core.errors import KitError
-from fap_lib.data.manifest import Manifest, Record
+from fap_lib.data.manifest import Manifest, Record, read_manifest
 
 
 def known() -> list[str]:
@@ -81,6 +81,36 @@ def own_images(folder: Path) -> list[Record]:
     from data_prep.own import understand
 
     return understand(folder)["test"]
+
+
+def test_images(name: str) -> int:
+    """How many test images a dataset has: prepared, or by its protocol."""
+    from data_prep.mini import benchmark
+    from data_prep.registry import DATASETS
+
+    folder = paths.dataset(name)
+    if (folder / "meta.json").is_file():
+        return len(read_manifest(folder).splits.get("test", []))
+    if is_generated(name):
+        return sum(image[1] == "test" for image in benchmark.plan(*benchmark.parse(name)))
+    return sum(DATASETS[name].total) if name in DATASETS else 0
+
+
+def advice(name: str) -> str:
+    """How to get a dataset that is not prepared."""
+    from data_prep.download import how
+    from data_prep.registry import find
+
+    return how(find(name))
+
+
+def differing(manifest: Manifest) -> str:
+    """What of a prepared dataset is not as its protocol says; empty where all is, or no protocol is known."""
+    from data_prep.check import counts
+    from data_prep.registry import DATASETS
+
+    rows = [row for row in counts(manifest, DATASETS.get(manifest.name)) if row.differs]
+    return "; ".join(f"{row.what} {row.found} instead of {row.expected}" for row in rows)
 
 
 def in_dataset(image: str) -> Path:
