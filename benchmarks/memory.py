@@ -17,12 +17,10 @@ import torch
 from fap_lib.checkpoints import save_prompts
 from fap_lib.clip.backbone import TINY, load_backbone
 from fap_lib.core.config import FeatureSettings, ModelSettings
-from fap_lib.core.files import write_json
 from fap_lib.inference.detector import Detector
 from fap_lib.model import FAPrompt
 from fap_lib.runs.record import peak_memory_mb
 
-RESULT = Path(__file__).parent / "results" / "memory.json"
 SIDE = 256
 """Pixels of a side of each image."""
 
@@ -30,24 +28,15 @@ SIDE = 256
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100_000)
-    parser.add_argument("--to", type=Path, default=RESULT)
     chosen = parser.parse_args()
     detector = _detector()
     marks = [chosen.images // 100 * part for part in (1, 10, 50, 100)]
-    start, rows = time.process_time(), []
+    start = time.process_time()
     for result in detector.predict(_images(chosen.images)):
         assert result.map.shape == (SIDE, SIDE)
         if result.index + 1 in marks:
-            seconds = round(time.process_time() - start, 1)
-            rows.append(
-                {
-                    "images": result.index + 1,
-                    "peak_memory_mb": peak_memory_mb(),
-                    "processor_seconds": seconds,
-                }
-            )
-            print(rows[-1], flush=True)
-    write_json(chosen.to, {"side": SIDE, "threads": torch.get_num_threads(), "rows": rows})
+            seconds = time.process_time() - start
+            print(f"{result.index + 1:8} images  {peak_memory_mb()} MiB at most  {seconds:.1f} s", flush=True)
 
 
 def _images(count: int) -> Iterator[np.ndarray]:

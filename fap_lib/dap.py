@@ -39,7 +39,7 @@ def select_patches(
     Source: `train.py:103-109`, `test.py:112-118`.
     """
     if selection == "first":
-        index = torch.arange(count).expand(len(patches), -1)  # (B, M)
+        index = torch.arange(count).expand(patches.shape[0], -1)  # (B, M)
     elif selection == "random":
         index = _drawn(seeds, patches.shape[1])[:, :count]  # (B, M)
     else:

@@ -156,7 +156,7 @@ class FAPrompt(nn.Module):
         """
         static = static or self.static_text()
         text = torch.stack([static.normal, prototype(static.abnormal)])  # (C, D)
-        text = text.expand(len(image), -1, -1)  # (B, C, D)
+        text = text.expand(image.shape[0], -1, -1)  # (B, C, D)
         static_map = self._logits(patches, text, 0).softmax(-1)  # (B, N, C)
 
         omega = chosen = None

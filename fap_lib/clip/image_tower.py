@@ -90,7 +90,7 @@ class ImageTower:
         """Tokens (B, 1 + N, width) that enter block `index` on CLIP's own path; 0: the embedded patches."""
         visual = self.visual
         x = visual.conv1(pixels).flatten(2).transpose(1, 2)  # (B, N, width)
-        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)  # (B, 1 + N, width)
+        x = torch.cat([visual.class_embedding.expand(x.shape[0], 1, -1), x], dim=1)  # (B, 1 + N, width)
         x = visual.ln_pre(x + self.positions)
         for block in self.blocks[:index]:
             x = _block(block, x, None, keep=x.shape[1])

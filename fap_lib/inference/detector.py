@@ -103,7 +103,7 @@ class Detector:
             self.features.image_size, self.features.vv_blocks, self.features.class_norm
         )
         with torch.inference_mode():
-            self._static = self.model.static_text()
+            self.static = self.model.static_text()
 
     @classmethod
     def load(
@@ -264,7 +264,7 @@ class Detector:
             for part in encode(self.backbone, self._tower, pixels)
         )
         with torch.inference_mode():
-            return self.model(image, patches, self._static)
+            return self.model(image, patches, self.static)
 
 
 def _open(path: Path, weights: str | Path | None, profile: str | None) -> tuple[Backbone, Checkpoint, float]:
