@@ -4,7 +4,6 @@ A grid is one YAML file (`workflow/grids`). Its plan is a list of jobs, each one
 in a folder of its own; `fap_lib.grids.snakemake` runs them.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +12,15 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from fap_lib.checkpoints import read_header
-from fap_lib.clip import mini
 from fap_lib.core import paths
-from fap_lib.core.config import FeatureSettings, Mode, Profile, Settings, load_profile, load_yaml
+from fap_lib.core.config import Mode, Profile, Settings, load_profile, load_yaml
 from fap_lib.core.errors import KitError, nearest
 from fap_lib.core.files import sha256
 from fap_lib.core.fingerprint import fingerprint
-from fap_lib.data.manifest import DETAILS, read_manifest
 from fap_lib.official.inspection import check_fits, is_official
 from fap_lib.runs import preparation
 from fap_lib.runs.notebook import COMPARE, EVALUATE, FEATURES, TRAIN, code_cells
+from fap_lib.runs.steps import dataset_digest, weights_digest
 
 RESULTS = "results"
 OWN = "faprompt"
@@ -262,7 +260,7 @@ class _Builder:
         self.plain = (
             profile_of(grid, presets()[OWN], grid.modes[0], grid.seeds[0]) if grid.modes else base(grid)
         )
-        self.weights = _weights(self.plain.features)
+        self.weights = weights_digest(self.plain.features)
 
     def features(self, dataset: str) -> None:
         count = self.grid.shards.get(dataset, 1)
@@ -389,26 +387,5 @@ def _check_dataset(name: str) -> None:
 
 
 def _manifest(name: str) -> str:
-    """A hash of what decides a dataset's content: its test records, how masks are read, the hashes that its
-    preparation noted, and size and time of each file, as the feature cache has them. Of a generated one, its
-    name is enough."""
-    if preparation.is_generated(name):
-        return name
-    manifest = read_manifest(paths.dataset(name))
-    digest = hashlib.sha256(manifest.mask_rule.encode())
-    if (manifest.root / DETAILS).is_file():
-        digest.update(sha256(manifest.root / DETAILS).encode())
-    for record in manifest.records("test"):
-        digest.update(repr((record, manifest.stamp(record))).encode())
-    return digest.hexdigest()
-
-
-def _weights(settings: FeatureSettings) -> str:
-    """A hash of the file with the backbone's weights, or where they come from otherwise."""
-    candidates = [paths.models() / f"{settings.backbone}.safetensors"]
-    if settings.backbone == mini.MINI:
-        candidates = [mini.WEIGHTS / f"{mini.MINI}.safetensors"]
-    if settings.weights:
-        candidates = [Path(settings.weights).expanduser()]
-    found = [sha256(path) for path in candidates if path.is_file()]
-    return found[0] if found else f"{settings.backbone}, {settings.weights or 'open_clip'}"
+    """A hash of what decides a dataset's content. Of a generated one, its name is enough."""
+    return name if preparation.is_generated(name) else dataset_digest(paths.dataset(name))

@@ -20,13 +20,11 @@ from papermill.exceptions import PapermillExecutionError
 
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import disk_errors, locked, read_json, sha256, write_json, write_text
+from fap_lib.runs.marks import DONE, is_marked, mark
 from fap_lib.runs.notebook import run_notebook
 
 PLAN = "plan.json"
 """A grid's jobs, for the Snakefile and for whoever gathers results."""
-
-DONE = "done.json"
-"""The mark of a finished job: its record's SHA-256, and the seconds it took."""
 
 FAILED = "failed.json"
 """The report of a failed job: its record's SHA-256, and why."""
@@ -40,8 +38,7 @@ _LOCK = "lock"
 
 def is_done(folder: Path, name: str) -> bool:
     """Whether a job of the grid in `folder` was finished with the record it has now."""
-    mark, record = folder / name / DONE, folder / "jobs" / f"{name}.json"
-    return mark.is_file() and read_json(mark, "mark of a finished job")["job"] == sha256(record)
+    return is_marked(folder / name, sha256(folder / "jobs" / f"{name}.json"))
 
 
 def failure(folder: Path, name: str) -> str | None:
@@ -80,7 +77,7 @@ def run_job(record: Path) -> None:
             with suppress(KitError):  # on a full disk there is no place for the report either
                 write_json(place / FAILED, {"job": digest, "error": _sentence(error)})
             raise
-        write_json(place / DONE, {"job": digest, "seconds": round(time.perf_counter() - start, 2)})
+        mark(place, digest, time.perf_counter() - start)
 
 
 def _sentence(error: Exception) -> str:

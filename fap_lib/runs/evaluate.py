@@ -9,10 +9,11 @@ from fap_lib.core.config import load_profile
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import read_json, write_text
 from fap_lib.official.inspection import check_fits, learned_on, profile_of
-from fap_lib.runs.notebook import EVALUATE, FEATURES, run_notebook
+from fap_lib.runs.notebook import EVALUATE, FEATURES
 from fap_lib.runs.preparation import check_job, locate
 from fap_lib.runs.report import write_report
 from fap_lib.runs.results import METRICS, table
+from fap_lib.runs.steps import StepRunner, steps_in
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,23 @@ def evaluate_prompts(
     name = f"evaluate-{prompts.stem}-on-{'-'.join(tests)}"
     folder = arguments.new_folder(run or paths.runs() / name)
     common = {"profile": profile, "settings": settings, "device": device}
-    for dataset, root in roots.items():
-        place = folder / dataset
-        run_notebook(FEATURES, {"data": str(root), "run": str(place / "features"), **common}, place)
-    metrics, label = evaluate_each(folder, roots, prompts, common)
+    with steps_in(folder, 2 * len(roots)) as steps:
+        extract_each(steps, folder, roots, common)
+        metrics, label = evaluate_each(steps, folder, roots, prompts, common)
     write_report(folder, metrics, label, f"FAPrompt, prompts of {prompts.name}", folder / tests[0])
     return Result(profile, folder, metrics, label)
 
 
+def extract_each(steps: StepRunner, folder: Path, roots: dict[str, Path], common: dict[str, Any]) -> None:
+    """Extract the features of each dataset in `roots`."""
+    for dataset, root in roots.items():
+        place = folder / dataset
+        parameters = {"data": str(root), "run": str(place / "features"), **common}
+        steps.run(f"features of {dataset}", FEATURES, parameters, place)
+
+
 def evaluate_each(
-    folder: Path, roots: dict[str, Path], prompts: Path, common: dict[str, Any]
+    steps: StepRunner, folder: Path, roots: dict[str, Path], prompts: Path, common: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], str]:
     """Run the evaluation of each dataset in `roots` below `folder`, and write their metrics together.
 
@@ -79,9 +87,8 @@ def evaluate_each(
     labels = []
     for dataset, root in roots.items():
         place = folder / dataset
-        run_notebook(
-            EVALUATE, {"data": str(root), "prompts": str(prompts), "run": str(place), **common}, place
-        )
+        parameters = {"data": str(root), "prompts": str(prompts), "run": str(place), **common}
+        steps.run(f"testing on {dataset}", EVALUATE, parameters, place, prompts)
         content = read_json(place / f"{METRICS}.json", "metrics")
         metrics += content["metrics"]
         labels.append(content["label"])

@@ -47,7 +47,9 @@ class SocketKernelManager(AsyncKernelManager):
         super().__init__(**unix, **options)
 
     async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
-        await super().start_kernel(pass_fds=self.holds, **options)
+        # A failed cell says so in the notebook; on a terminal a stopped kernel has nothing to add.
+        told = [*options.pop("extra_arguments", []), "--IPKernelApp.log_level=CRITICAL"]
+        await super().start_kernel(pass_fds=self.holds, extra_arguments=told, **options)
 
     async def cleanup_resources(self, restart: bool = False) -> None:  # type: ignore[override]
         await super().cleanup_resources(restart)

@@ -8,10 +8,11 @@ from typing import Any
 
 from fap_lib.core import arguments, paths
 from fap_lib.core.config import load_profile
-from fap_lib.runs.evaluate import Result, evaluate_each
-from fap_lib.runs.notebook import FEATURES, TRAIN, run_notebook
+from fap_lib.runs.evaluate import Result, evaluate_each, extract_each
+from fap_lib.runs.notebook import TRAIN
 from fap_lib.runs.preparation import check_job, locate
 from fap_lib.runs.report import write_report
+from fap_lib.runs.steps import steps_in
 
 
 def reproduce(
@@ -40,14 +41,13 @@ def reproduce(
     folder = arguments.new_folder(run or paths.runs() / name)
 
     common = {"profile": profile, "settings": settings, "device": device}
-    for dataset, root in roots.items():
-        place = folder / dataset
-        run_notebook(FEATURES, {"data": str(root), "run": str(place / "features"), **common}, place)
-    run_notebook(
-        TRAIN, {"data": str(roots[train]), "run": str(folder / "training"), **common}, folder / "training"
-    )
-    tested = {name: roots[name] for name in tests}
-    metrics, label = evaluate_each(folder, tested, folder / "training" / paths.PROMPTS, common)
+    with steps_in(folder, len(roots) + 1 + len(tests)) as steps:
+        extract_each(steps, folder, roots, common)
+        training = folder / "training"
+        parameters = {"data": str(roots[train]), "run": str(training), **common}
+        steps.run(f"training on {train}", TRAIN, parameters, training)
+        tested = {name: roots[name] for name in tests}
+        metrics, label = evaluate_each(steps, folder, tested, training / paths.PROMPTS, common)
     write_report(folder, metrics, label, f"FAPrompt, trained on {train}", folder / "training")
     return Result(profile, folder, metrics, label)
 

@@ -1,0 +1,123 @@
+"""The steps of a run: told on a terminal, reused when they are finished, never two runs in one folder."""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+import toy
+
+from fap_lib.core import progress
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import locked
+from fap_lib.core.progress import Steps
+from fap_lib.runs import steps
+from fap_lib.runs.notebook import EVALUATE, FEATURES, TRAIN
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_kernels_progress_reaches_the_terminal(monkeypatch):
+    monkeypatch.setattr(progress, "_OFTEN", 0.01)
+    said = Terminal()
+    told = Steps(2, said)
+    told.reused("features")
+    with told.step("training"):
+        for _ in progress.bar(range(5), "steps", 5):  # reads the environment, as a kernel does
+            progress.time.sleep(0.05)
+        assert json.loads(Path(os.environ[progress.REPORT]).read_text()) == [5, 5, 0.0]
+    assert progress.REPORT not in os.environ
+    text = said.getvalue()
+    assert "[1/2] features  finished before, reused\n" in text
+    assert "[2/2] training  40 %  0:00 left" in text
+    assert text.endswith("[2/2] training  0:00\n")
+
+
+def test_a_step_that_fails_is_not_told_as_done():
+    said = Terminal()
+    with pytest.raises(KitError), Steps(1, said).step("training"):
+        raise KitError("no")
+    assert said.getvalue().endswith("[1/1] training  stopped\n")
+
+
+def test_without_a_terminal_nothing_is_told():
+    said = io.StringIO()
+    told = Steps(2, said)
+    told.reused("features")
+    with told.step("training"):
+        assert progress.REPORT not in os.environ
+    assert said.getvalue() == ""
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The notebooks that were run, none of them for real."""
+    made: list[str] = []
+
+    def run_notebook(name, _, place, __):
+        made.append(name)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{name}.ipynb").write_text("executed")
+
+    monkeypatch.setattr(steps, "run_notebook", run_notebook)
+    return made
+
+
+def run(folder: Path, data: Path, settings: dict | None = None) -> None:
+    prompts = folder / "prompts"
+    with steps.steps_in(folder, 3) as runner:
+        for name, place in ((FEATURES, "features"), (TRAIN, "training"), (EVALUATE, "test")):
+            parameters = {"data": str(data), "profile": "tiny", "settings": settings or {}}
+            parameters["run"] = str(folder / place)
+            runner.run(name, name, parameters, folder / place, prompts if name == EVALUATE else None)
+
+
+def test_finished_steps_are_reused_until_what_they_depend_on_changes(tmp_path, calls):
+    data, folder = toy.write(tmp_path / "toy-aux", "toy-aux", each=1).root, tmp_path / "run"
+    folder.mkdir()
+    (folder / "prompts").write_text("one")
+    run(folder, data)
+    assert calls == [FEATURES, TRAIN, EVALUATE]
+    run(folder, data)
+    assert len(calls) == 3
+    (folder / "prompts").write_text("another")
+    run(folder, data)
+    assert calls[3:] == [EVALUATE]
+    run(folder, data, {"training": {"epochs": 1}})
+    assert calls[4:] == [FEATURES, TRAIN, EVALUATE]
+    image = next(data.rglob("good/*.png"))
+    os.utime(image, (1, 1))
+    run(folder, data, {"training": {"epochs": 1}})
+    assert calls[7:] == [FEATURES, TRAIN, EVALUATE]
+
+
+def test_a_step_that_was_stopped_runs_again(tmp_path, calls, monkeypatch):
+    data, folder = toy.write(tmp_path / "toy-aux", "toy-aux", each=1).root, tmp_path / "run"
+    folder.mkdir()
+    (folder / "prompts").write_text("one")
+    works = steps.run_notebook
+
+    def stops(name, *rest):
+        works(name, *rest)
+        if name == TRAIN:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(steps, "run_notebook", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, data)
+    monkeypatch.setattr(steps, "run_notebook", works)
+    run(folder, data)
+    assert calls == [FEATURES, TRAIN, TRAIN, EVALUATE]
+
+
+def test_two_runs_in_one_folder_are_refused_in_a_sentence(tmp_path):
+    with (
+        locked(tmp_path / ".lock"),
+        pytest.raises(KitError, match=r"another run is at work in .*; wait for it"),
+        steps.steps_in(tmp_path, 1),
+    ):
+        pass
