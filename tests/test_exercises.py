@@ -14,9 +14,10 @@ import torch.nn.functional as F
 
 from fap_lib.core.errors import KitError
 from fap_lib.lessons import exercises
-from fap_lib.lessons.exercises import RIGHT, check, equals, hint, satisfies
+from fap_lib.lessons.exercises import RIGHT, check, checked, equals, hint, satisfies
 from fap_lib.lessons.outputs import notebooks
 
+CHECKS = ("check", "checked")
 EACH = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
 
 
@@ -29,7 +30,7 @@ def calls(path) -> list[ast.Call]:
     """The calls of `check` in a notebook's cells, in their order."""
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     nodes = [node for cell in cells for node in ast.walk(ast.parse(cell.source))]
-    return [node for node in nodes if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check"]
+    return [node for node in nodes if isinstance(node, ast.Call) and getattr(node.func, "id", "") in CHECKS]
 
 
 @EACH
@@ -40,7 +41,8 @@ def test_cells_ask_and_do_not_answer(path):
     assert numbers == [f"{path.stem[:2]}.{place}" for place in range(1, len(numbers) + 1)]
     for call in found:
         assert len(call.args) == 2
-        assert all(isinstance(word.value, ast.Name) for word in call.keywords), "values, not computations"
+        given = [word.value for word in call.keywords if word.arg != "instead"]
+        assert all(isinstance(value, ast.Name) for value in given), "values, not computations"
 
 
 @EACH
@@ -58,11 +60,15 @@ STRANGE = (
 
 
 @pytest.mark.parametrize("answer", STRANGE, ids=lambda answer: type(answer).__name__)
-def test_no_answer_ends_in_an_error(answer, capsys):
+def test_no_answer_ends_in_an_error(answer, capsys, monkeypatch):
     truths = (1.5, "better", (0.5, 2.0), ["a", "b"], torch.ones(2, 2))
     for truth in truths:
-        assert isinstance(equals(truth)(answer), str)
-    assert isinstance(satisfies(lambda given: given.shape == (2,) and given(1) > 0)(answer), str)
+        assert all(isinstance(step.said, str) for step in equals(truth)(answer))
+    never = exercises.Exercise(satisfies(lambda given: given.shape == (2,) and given(1) > 9), ("?", "?"))
+    monkeypatch.setattr(
+        exercises, "find", lambda number, find=exercises.find: find(number) if number else never
+    )
+    check("", answer)
     for path in notebooks():
         for number, exercise in exercises.exercises(path.stem[:2]).items():
             closed = exercise.judge.__closure__ or ()
@@ -122,3 +128,37 @@ def test_a_wrong_number_is_named():
         check("02.9", 1)
     with pytest.raises(KitError, match="no exercise 'two'"):
         hint("two")
+
+
+def whole(x):
+    return x + 1
+
+
+def part(x):
+    y = ...
+    return y or x
+
+
+class Stub:
+    def forward(self): ...
+
+
+@pytest.mark.parametrize("answer", [..., None, part, Stub])
+def test_dots_are_no_answer(answer, capsys):
+    check("02.1", answer)
+    assert capsys.readouterr().out.startswith("No answer yet")
+
+
+def test_a_lesson_goes_on_with_a_right_answer_or_the_librarys(capsys, monkeypatch):
+    def judge(answer, least):
+        yield exercises.Step(True, "it can be called")
+        yield exercises.Step(answer(1) >= least, "it is large enough")
+
+    monkeypatch.setattr(exercises, "find", lambda _: exercises.Exercise(judge, ("Add one.", "x + 1")))
+    assert checked("13.1", whole, instead=max, least=2) is whole
+    assert capsys.readouterr().out == f"ok  it can be called\nok  it is large enough\n{RIGHT}\n"
+    for wrong in (whole, 5):
+        assert checked("13.1", wrong, instead=max, least=3) is max
+    said = capsys.readouterr().out
+    assert "Not yet. it is large enough" in said
+    assert "Trying it ended in TypeError" in said

@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 from fap_lib.core import paths
 from fap_lib.core.errors import KitError
 from fap_lib.core.inline import image_tag
-from fap_lib.lessons.outputs import DOTS, LIMIT, execute, notebooks, solutions
+from fap_lib.lessons.outputs import LIMIT, execute, is_exercise, notebooks, solved
 from fap_lib.runs.notebook import EVALUATE, FEATURES, LESSON, TRAIN, code_cells
 
 EACH = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
@@ -82,8 +82,12 @@ def test_it_teaches(path: Path):
         assert part in text, part
     titles = re.findall(r"^#+ Exercise \d+ · (?:easy|medium|hard) · \d+ minutes", text, re.MULTILINE)
     assert len(titles) >= 2
-    dots = [cell for cell in code(read(path)) if cell.source.count(DOTS) == 1]
-    assert len(solutions(read(path))) == len(titles) == text.count("<details>") == len(dots)
+    asked = [cell for cell in read(path).cells if is_exercise(cell)]
+    assert len(titles) == text.count("<details>") == len(asked)
+    filled = solved(read(path))
+    assert all(
+        cell.source != filled[index] for index, cell in enumerate(read(path).cells) if is_exercise(cell)
+    )
 
 
 @EACH
@@ -213,11 +217,11 @@ def exercise(tmp_path: Path, solution: str) -> Path:
 def test_a_wrong_solution_stops_the_storing_of_outputs(tmp_path: Path):
     stored = execute(exercise(tmp_path, "answer = 3 * 0.5"))
     assert "No answer yet" in stored.cells[0].outputs[0].text
-    with pytest.raises(KitError, match=r"solution 1 is refused by its check: Not yet\. Its kind is right"):
+    with pytest.raises(KitError, match=r"cell 0 solved is refused by its check: Not yet\. Its kind is right"):
         execute(exercise(tmp_path, "answer = 5"))
 
 
 def test_notebooks_have_one_number_each():
     numbers = [int(path.stem.split("_")[0]) for path in notebooks()]
-    assert numbers == list(range(len(numbers)))
+    assert numbers == sorted(set(numbers))
     assert all(path.parent == paths.NOTEBOOKS for path in notebooks())

@@ -4,11 +4,14 @@ What is right, and the hints, stand in `fap_lib.lessons.answers`, a module a not
 not answer. No answer, of whatever kind, ends in an error.
 """
 
+import ast
+import inspect
+import textwrap
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,8 +19,16 @@ from fap_lib.core.errors import KitError, nearest
 
 RIGHT = "Right."
 
-Judge = Callable[..., str]
-"""Takes an answer and what the notebook passes by name; says what is wrong with the answer, or nothing."""
+
+class Step(NamedTuple):
+    """One step of a judgement: whether the answer passed it, and what there is to say."""
+
+    passed: bool
+    said: str = ""
+
+
+Judge = Callable[..., Iterator[Step]]
+"""Takes an answer and what the notebook passes by name; gives steps, easy ones first."""
 
 _told: Counter[str] = Counter()  # hints given so far, by exercise
 
@@ -39,9 +50,9 @@ def equals(truth: Any, tolerance: float = 1e-4) -> Judge:
         tolerance: largest difference of a number that is let through.
     """
 
-    def judge(answer: Any, **values: Any) -> str:
-        wanted = truth(**values) if callable(truth) else truth
-        return _difference(answer, wanted, tolerance)
+    def judge(answer: Any, **values: Any) -> Iterator[Step]:
+        wrong = difference(answer, truth(**values) if callable(truth) else truth, tolerance)
+        yield Step(not wrong, wrong)
 
     return judge
 
@@ -54,12 +65,9 @@ def satisfies(condition: Callable[..., bool]) -> Judge:
             kind.
     """
 
-    def judge(answer: Any, **values: Any) -> str:
-        try:
-            return "" if condition(answer, **values) else "It does not do what is asked."
-        except Exception as error:
-            # Whatever a student's object raises says something about that object.
-            return f"Trying it ended in {type(error).__name__}: {error}."
+    def judge(answer: Any, **values: Any) -> Iterator[Step]:
+        right = condition(answer, **values)
+        yield Step(right, "" if right else "It does not do what is asked.")
 
     return judge
 
@@ -69,23 +77,77 @@ def check(number: str, answer: Any, **values: Any) -> None:
 
     Args:
         number: notebook and exercise, such as "02.1".
-        answer: the student's; `...` means that there is none yet.
+        answer: the student's; `...`, or a function with `...` left in it, means that there is none yet.
         values: what the notebook computed and the right answer depends on.
 
     Raises:
         KitError: there is no such exercise.
     """
+    _judged(number, answer, values)
+
+
+def checked(number: str, answer: Any, instead: Any, **values: Any) -> Any:
+    """What the lesson goes on with: the student's answer where `check` finds it right, else the library's.
+
+    Args:
+        instead: the library's function or class, with the same signature.
+
+    Raises:
+        KitError: there is no such exercise.
+    """
+    if _judged(number, answer, values):
+        return answer
+    print("Until yours is right, this lesson goes on with the library's.")
+    return instead
+
+
+def _judged(number: str, answer: Any, values: dict[str, Any]) -> bool:
+    """Whether an answer is right; prints all there is to say."""
     exercise = find(number)
-    if answer is Ellipsis or answer is None:
+    if _unanswered(answer):
         print("No answer yet: put yours in place of the dots, and run the cell again.")
-    elif wrong := exercise.judge(answer, **values):
-        print(f"Not yet. {wrong}")
-        if _told[number]:
-            print(f'For the next hint: hint("{number}")')
-        else:
-            hint(number)
-    else:
-        print(RIGHT)
+        return False
+    steps = exercise.judge(answer, **values)
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration:
+            print(RIGHT)
+            return True
+        except Exception as error:
+            # Whatever a student's object raises says something about that object.
+            step = Step(False, f"Trying it ended in {type(error).__name__}: {error}.")
+        if not step.passed:
+            print(f"Not yet. {step.said}")
+            if _told[number]:
+                print(f'For the next hint: hint("{number}")')
+            else:
+                hint(number)
+            return False
+        if step.said:
+            print(f"ok  {step.said}")
+
+
+def _unanswered(answer: Any) -> bool:
+    """Whether there are dots in place of an answer, or of a part of a function's or class's body."""
+    if answer is Ellipsis or answer is None:
+        return True
+    # A class's own source is not to be had in a notebook, that of its functions is.
+    parts = vars(answer).values() if inspect.isclass(answer) else [answer]
+    return any(_has_dots(part) for part in parts if inspect.isfunction(part))
+
+
+def _has_dots(function: Callable[..., Any]) -> bool:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, SyntaxError):  # no source, or a lambda cut out of its line
+        return False
+    return any(
+        isinstance(node, ast.Expr | ast.Assign | ast.Return)
+        and isinstance(node.value, ast.Constant)
+        and node.value.value is Ellipsis
+        for node in ast.walk(tree)
+    )
 
 
 def hint(number: str) -> None:
@@ -134,7 +196,12 @@ def exercises(notebook: str) -> dict[str, Exercise]:
     return found
 
 
-def _difference(answer: Any, wanted: Any, tolerance: float) -> str:
+def difference(answer: Any, wanted: Any, tolerance: float = 1e-4) -> str:
+    """What is wrong with an answer, in a sentence; empty where it is the wanted value.
+
+    Args:
+        wanted: a number, a word, a list of words, or numbers of some shape.
+    """
     if isinstance(wanted, str):
         if not isinstance(answer, str):
             return f"A word is wanted, in quotes, and this is {_kind(answer)}."

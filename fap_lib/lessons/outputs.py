@@ -1,8 +1,10 @@
 """The outputs stored in the notebooks: all made by one command, on the mini profile, and kept small.
 
-Solutions of exercises are run as well: each must satisfy its exercise's check.
+Solutions of exercises are run as well: each must satisfy its exercise's check. Where a lesson goes on with
+what the student wrote (`exercises.checked`), it is run a second time, with the solutions filled in.
 """
 
+import ast
 import re
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from fap_lib.lessons.exercises import RIGHT
 from fap_lib.runs.notebook import START_TIMEOUT, SocketKernelManager, quiet
 
 DOTS = "answer = ..."
-"""What a student replaces in an exercise's cell."""
+"""What a student replaces in an exercise's cell; in others, that call `checked`, a function or a class."""
 
 LIMIT = 400_000
 """Bytes of a notebook with its outputs."""
@@ -94,22 +96,45 @@ def execute(path: Path) -> NotebookNode:
                 client.execute_cell(cell, index)
         except CellExecutionError as error:
             raise KitError(f"{path.name}, cell {index}: {error}") from error
-        for number, source in enumerate(solutions(notebook), start=1):
-            _try(client, source, f"{path.name}, solution {number}")
+        filled = solved(notebook)
+        for index in sorted(filled):
+            _try(client, filled[index], f"{path.name}, cell {index} solved")
     notebook.metadata.language_info = {"name": "python"}  # no versions, which differ between machines
     return notebook
 
 
-def solutions(notebook: NotebookNode) -> list[str]:
-    """For each exercise its code cell with the folded solution in place of the dots."""
-    found = []
-    code = ""
-    for cell in notebook.cells:
+def solved(notebook: NotebookNode) -> dict[int, str]:
+    """Code with the folded solutions filled in: each exercise's cell, by its index.
+
+    Where later cells go on with an answer, these are there as well, as they stand.
+    """
+    found: dict[int, str] = {}
+    exercise, on = 0, False
+    for index, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
-            code = cell.source
+            if on:
+                found[index] = cell.source
+            if is_exercise(cell):
+                exercise = index
+                on = on or "checked(" in cell.source
         elif solution := _SOLUTION.search(cell.source):
-            found.append(code.replace(DOTS, solution[1].rstrip()))
+            found[exercise] = _filled(notebook.cells[exercise].source, solution[1].rstrip())
     return found
+
+
+def is_exercise(cell: NotebookNode) -> bool:
+    """Whether a cell asks for an answer."""
+    return cell.cell_type == "code" and bool(re.search(r"\bcheck(ed)?\(\"", cell.source))
+
+
+def _filled(source: str, solution: str) -> str:
+    """A cell's source with the solution in place of the dots, or of the functions and classes it defines."""
+    if DOTS in source:
+        return source.replace(DOTS, solution)
+    lines = source.splitlines()
+    own = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    first, last = own[0].lineno - 1, own[-1].end_lineno
+    return "\n".join([*lines[:first], solution, *lines[last:]])
 
 
 def _try(client: NotebookClient, source: str, what: str) -> None:
@@ -122,5 +147,5 @@ def _try(client: NotebookClient, source: str, what: str) -> None:
     finally:
         client.nb.cells.pop()
     said = "".join(output.get("text", "") for output in cell.outputs).splitlines() or ["nothing was printed"]
-    if said[-1] != RIGHT:
+    if is_exercise(cell) and said[-1] != RIGHT:
         raise KitError(f"{what} is refused by its check: {' '.join(said)}")

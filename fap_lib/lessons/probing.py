@@ -91,6 +91,19 @@ def _joined(parts: list[Prediction]) -> Prediction:
     return Prediction(**{name: join(name) for name in Prediction._fields})
 
 
+def typical(rise: Tensor, anomalous: Tensor) -> int:
+    """The image to show when one must do: that of the median rise, of all images with anomalous patches.
+
+    Args:
+        rise: (B, N) how much each patch gains; an image's rise is that of its anomalous patches less that of
+            its others, so that brightening everything counts for nothing. anomalous: (B, N) bool.
+    """
+    bad = anomalous.float()
+    contrast = (rise * bad).sum(1) / bad.sum(1).clamp(min=1) - (rise * (1 - bad)).sum(1) / (1 - bad).sum(1)
+    members = (anomalous.any(1) & ~anomalous.all(1)).nonzero().flatten()
+    return int(members[contrast[members].argsort()[len(members) // 2]])
+
+
 def pairs(features: Tensor) -> Tensor:
     """Cosines of the K(K-1)/2 pairs of features: (..., K, D) to (..., K(K-1)/2), in [-1, 1]."""
     unit = F.normalize(features, dim=-1)

@@ -98,6 +98,28 @@ def picture(axis: Axes, cache: FeatureCache, index: int, title: str | None = Non
     axis.set_axis_off()
 
 
+def maps_beside(cache: FeatureCache, index: int, maps: dict[str, Tensor]) -> Figure:
+    """One image, its mask, and some maps of it on one scale from 0 to 1.
+
+    Args:
+        maps: by title; abnormal probabilities of patches (N,), drawn as squares, or of pixels (H, W).
+    """
+    figure, axes = plt.subplots(1, 2 + len(maps), figsize=(1 + 1.7 * (2 + len(maps)), 2.1))
+    record = cache.records[index]
+    axes[0].imshow(load_image(cache.root / record.image, cache.image_size))
+    axes[0].set_title(f"{record.category}, {record.defect}")
+    axes[1].imshow(cache.masks(np.array([index]))[0], cmap="gray", vmin=0, vmax=1)
+    axes[1].set_title("mask")
+    for axis, (title, values) in zip(axes[2:], maps.items(), strict=True):
+        side = round(values.numel() ** 0.5)
+        shown = axis.imshow(values.cpu().view(side, side), cmap=COLOURS, vmin=0, vmax=1)
+        axis.set_title(title)
+    for axis in axes:
+        axis.set_axis_off()
+    figure.colorbar(shown, ax=axes, label="abnormal probability")
+    return figure
+
+
 def patch_map(axis: Axes, values: Tensor, title: str, signed: bool = False) -> None:
     """Draw patch values (N,) as squares: probabilities from 0 to 1, or signed differences from -1 to 1."""
     grid = isqrt(len(values))

@@ -79,6 +79,13 @@ class PriorRun(LessonRun):
     """Prompts that were learned in the mode `released`, named as `prompts` are."""
 
 
+class BuildRun(LessonRun):
+    """Parameters of the notebook in which FAPrompt is built."""
+
+    auxiliary: str
+    """The dataset that prompts are learned on; `data` is what they are measured on."""
+
+
 class OwnRun(Parameters):
     """Parameters of the notebook that scores a folder of one's own images."""
 

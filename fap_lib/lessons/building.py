@@ -1,0 +1,109 @@
+"""The pieces of FAPrompt in the form that notebook 13 asks for, and what they are tried on."""
+
+import json
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fap_lib.clip.backbone import Backbone
+from fap_lib.clip.text_tower import Prefix, TextTower
+from fap_lib.core import paths
+from fap_lib.core.config import TrainSettings
+from fap_lib.dap import select_patches
+from fap_lib.lessons.lesson import Lesson
+from fap_lib.lessons.probing import Evidence, even_sample, gather
+from fap_lib.model import FAPrompt, StaticText
+from fap_lib.official import parity
+from fap_lib.training import losses
+
+
+def two_texts(tower: TextTower, tokens: Tensor, normal: Tensor, abnormal: Tensor) -> Tensor:
+    """Unit texts (2, D) of "[start] V1 .. VE object . [end]" and its damaged twin.
+
+    Args:
+        tokens: (E, w), learnable. normal, abnormal: (L, w), the words' embeddings from start to end token.
+    """
+    none = tokens.new_zeros(0, 0, tower.width)  # no deep tokens
+    shared = torch.cat([normal[:1], tokens])
+    return F.normalize(tower.prompts(shared, none, [normal[1:], abnormal[1:]])[1], dim=-1)
+
+
+def most_abnormal(patches: Tensor, abnormal: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Features (B, M, D) and indices (B, M) of the patches with the highest probabilities (B, N)."""
+    return select_patches(patches, abnormal, count, "most_abnormal")
+
+
+def adapted_text(tower: TextTower, prefix: Prefix, suffixes: Tensor) -> Tensor:
+    """Text features (B, K, D) of suffixes (B, K, L, w) that continue one prefix."""
+    return tower.suffix(prefix, suffixes.flatten(0, 1)).unflatten(0, suffixes.shape[:2])
+
+
+def training_step(
+    model: FAPrompt,
+    optimiser: torch.optim.Optimizer,
+    image: Tensor,
+    patches: Tensor,
+    label: Tensor,
+    mask: Tensor,
+    settings: TrainSettings,
+) -> float:
+    """One step downhill; the total loss before it."""
+    static = model.static_text()
+    total = losses(model(image, patches, static), static, label, mask, settings)["total"]
+    optimiser.zero_grad()
+    total.backward()
+    optimiser.step()
+    return float(total.detach())
+
+
+class Golden(NamedTuple):
+    """The tiny model of the authors' outputs, its features (B, D) and (B, N, D), and these outputs."""
+
+    model: FAPrompt
+    image: Tensor
+    patches: Tensor
+    label: Tensor
+    mask: Tensor
+    theirs: dict[str, np.ndarray]
+
+
+def golden() -> Golden:
+    """A fresh model each time: some steps train it."""
+    with np.load(paths.GOLDEN) as file:
+        recipe = json.loads(str(file["config"]))
+        theirs = {name.removeprefix("paper/"): file[name] for name in file.files if name.startswith("paper/")}
+    model = parity.build_model(_golden_backbone(json.dumps(recipe)), recipe, "paper")
+    image = F.normalize(torch.from_numpy(theirs["image_features_raw"]), dim=-1)
+    patches = F.normalize(torch.from_numpy(theirs["patch_features_raw"])[:, 1:], dim=-1)
+    _, label, mask = parity.build_inputs(recipe)
+    return Golden(model, image, patches, label, mask, theirs)
+
+
+@lru_cache(maxsize=1)
+def _golden_backbone(recipe: str) -> Backbone:
+    return parity.build_backbone(json.loads(recipe))
+
+
+class Sample(NamedTuple):
+    """Some images of a lesson for metrics: their features, and what its prompts say about them.
+
+    image: (B, D). patches: (B, N, D). found: on the CPU. static: the prompts' static texts.
+    """
+
+    model: FAPrompt
+    image: Tensor
+    patches: Tensor
+    found: Evidence
+    static: StaticText
+
+
+def sample(lesson: Lesson, patches: int = 100 * 144) -> Sample:
+    """A lesson's images, evenly spread, that together have at most so many patches."""
+    index = even_sample(lesson.cache, patches)
+    features = lesson.cache.features(index, lesson.device)
+    with torch.inference_mode():
+        return Sample(lesson.model, *features, gather(lesson, index), lesson.model.static_text())
