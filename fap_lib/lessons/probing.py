@@ -91,17 +91,23 @@ def _joined(parts: list[Prediction]) -> Prediction:
     return Prediction(**{name: join(name) for name in Prediction._fields})
 
 
-def typical(rise: Tensor, anomalous: Tensor) -> int:
-    """The image to show when one must do: that of the median rise, of all images with anomalous patches.
+def rises(rise: Tensor, anomalous: Tensor) -> Tensor:
+    """(B,) how much a defect gains over the rest of its image: brightening everything counts for nothing.
 
     Args:
-        rise: (B, N) how much each patch gains; an image's rise is that of its anomalous patches less that of
-            its others, so that brightening everything counts for nothing. anomalous: (B, N) bool.
+        rise: (B, N) how much each patch gains. anomalous: (B, N) bool.
     """
     bad = anomalous.float()
-    contrast = (rise * bad).sum(1) / bad.sum(1).clamp(min=1) - (rise * (1 - bad)).sum(1) / (1 - bad).sum(1)
-    members = (anomalous.any(1) & ~anomalous.all(1)).nonzero().flatten()
-    return int(members[contrast[members].argsort()[len(members) // 2]])
+    on_defect = (rise * bad).sum(1) / bad.sum(1).clamp(min=1)
+    elsewhere = (rise * (1 - bad)).sum(1) / (1 - bad).sum(1).clamp(min=1)
+    return on_defect - elsewhere
+
+
+def by_rise(rise: Tensor, anomalous: Tensor) -> list[int]:
+    """The images with a defect, the least risen first (`rises`): the one in the middle is typical."""
+    members = anomalous.any(1).nonzero().flatten()
+    ranked: list[int] = members[rises(rise, anomalous)[members].argsort()].tolist()
+    return ranked
 
 
 def pairs(features: Tensor) -> Tensor:

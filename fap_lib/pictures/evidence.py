@@ -79,3 +79,21 @@ def differences(found: pd.DataFrame, order: list[str] | None = None, kind: str =
     axes[0].set(yticks=range(len(names)), ylim=(len(names) - 0.4, -0.6))
     axes[0].set_yticklabels(names)
     return figure
+
+
+def scores_by_group(scores: np.ndarray, groups: np.ndarray, anomalous: np.ndarray) -> Figure:
+    """Image scores from 0 to 1, a row a group: normal images above, anomalous ones below.
+
+    Args:
+        scores: (B,). groups: (B,) names, such as categories. anomalous: (B,) bool.
+    """
+    names = list(dict.fromkeys(groups))
+    figure, axis = plt.subplots(figsize=(6.6, 0.8 + 0.34 * len(names)))
+    for kind, marker, label in ((False, "|", "normal"), (True, "x", "anomalous")):
+        own = anomalous == kind
+        height = np.array([names.index(name) for name in groups[own]]) + (0.17 if kind else -0.17)
+        axis.plot(scores[own], height, marker, color=PALETTE[int(kind)], markersize=5, label=label)
+    axis.set(xlim=(0, 1), xlabel="score", yticks=range(len(names)), yticklabels=names)
+    axis.invert_yaxis()
+    figure.legend(loc="outside upper right", ncols=2)
+    return figure
