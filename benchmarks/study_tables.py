@@ -53,10 +53,11 @@ def best_wording(results: pd.DataFrame, metric: str) -> str:
 
 
 def gain(results: pd.DataFrame, method: str, over: str, metric: str, test: str) -> tuple[float, float]:
-    """Mean and interval of the difference between two methods, run by run (same data, same seed)."""
-    # Hand-written prompts have one value a draw, learned ones one a training.
-    keys = ("draw",) if over.startswith(HAND) else ("train", "draw", "seed")
-    return interval(paired(results, method, over, metric, test, keys), "gain")
+    """Mean and interval of the difference between two methods, as in the notebooks (`study.differences`)."""
+    if over.startswith(HAND):  # hand-written prompts have one value a draw, and no auxiliary set
+        return interval(paired(results, method, over, metric, test, ("draw",)), "gain")
+    found = differences(results, (method,), over, test).set_index("metric").loc[metric]
+    return float(found["mean"]) / 100, float(found["half"]) / 100
 
 
 def means_table(results: pd.DataFrame, test: str) -> str:

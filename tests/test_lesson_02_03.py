@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 
-from data_prep.mini import benchmark, sets
+from benchmarks import study_tables
+from data_prep.mini import benchmark
 from fap_lib.cap import orthogonality_loss, prototype
 from fap_lib.core import paths
 from fap_lib.core.errors import KitError
@@ -267,6 +268,14 @@ def test_the_study_says_what_the_notebook_reads_from_it():
     organs = study.differences(trainings, (study.FULL,), over="CAP", test=study.ORGANS)
     pixel = organs.set_index("metric").loc["pixel_auroc"]
     assert pixel["mean"] + pixel["half"] < 0
+
+
+def test_tables_and_notebooks_have_one_way_to_compare():
+    trainings, random = study.load_study(), "CAP + DAP, random patches"
+    shown = study.differences(trainings, (study.FULL,), over=random).set_index("metric")
+    for metric in study.COMPARED:
+        mean, half = study_tables.gain(trainings, study.FULL, random, metric, study.TEST)
+        assert (100 * mean, 100 * half) == pytest.approx(tuple(shown.loc[metric, ["mean", "half"]]))
 
 
 def excludes_zero(row) -> bool:

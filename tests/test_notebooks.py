@@ -23,11 +23,12 @@ from fap_lib.runs.notebook import EVALUATE, FEATURES, LESSON, TRAIN, code_cells
 EACH = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
 
 SHOWN = {
-    "fap_lib.cap": {"CompoundPrompts", "prototype", "orthogonality_loss"},
+    "fap_lib.cap": {"__init__", "prefix", "abnormal_suffix", "ended", "prototype", "orthogonality_loss"},
+    "fap_lib.clip.text_tower": {"suffix"},
     "fap_lib.dap": {"PriorNetwork", "select_patches", "prior_loss"},
     "fap_lib.losses": {"focal_loss", "dice_loss", "map_loss", "image_cross_entropy", "image_focal_loss"},
     "fap_lib.training": {"losses"},
-    "fap_lib.model": {"class_logits", "score"},
+    "fap_lib.model": {"class_logits", "forward", "score"},
 }
 """What the notebooks must show of the library, in cells tagged `code-of:MODULE`."""
 

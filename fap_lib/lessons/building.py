@@ -1,6 +1,7 @@
 """The pieces of FAPrompt in the form that notebook 13 asks for, and what they are tried on."""
 
 import json
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -12,10 +13,11 @@ from torch import Tensor
 from fap_lib.clip.backbone import Backbone
 from fap_lib.clip.text_tower import Prefix, TextTower
 from fap_lib.core import paths
-from fap_lib.core.config import TrainSettings
+from fap_lib.core.config import FeatureSettings, TrainSettings
 from fap_lib.dap import select_patches
+from fap_lib.data.features import FeatureCache
 from fap_lib.lessons.lesson import Lesson
-from fap_lib.lessons.probing import Evidence, even_sample, gather
+from fap_lib.lessons.probing import Evidence, ask, even_sample
 from fap_lib.model import FAPrompt, StaticText
 from fap_lib.official import parity
 from fap_lib.training import losses
@@ -106,4 +108,59 @@ def sample(lesson: Lesson, patches: int = 100 * 144) -> Sample:
     index = even_sample(lesson.cache, patches)
     features = lesson.cache.features(index, lesson.device)
     with torch.inference_mode():
-        return Sample(lesson.model, *features, gather(lesson, index), lesson.model.static_text())
+        return Sample(lesson.model, *features, ask(lesson, index), lesson.model.static_text())
+
+
+@dataclass(frozen=True)
+class DealtAnew:
+    """A training set in which each image has the label and the mask of another one: nothing to learn from.
+
+    It is what training takes (`fap_lib.training.TrainingSet`), for controls.
+    """
+
+    right: FeatureCache
+    seed: int = 0
+
+    @property
+    def _order(self) -> np.ndarray:
+        return np.random.default_rng(self.seed).permutation(len(self.right))
+
+    @property
+    def name(self) -> str:
+        return f"{self.right.name}, labels and masks dealt anew"
+
+    @property
+    def digest(self) -> str:
+        return f"{self.right.digest}, dealt anew by {self.seed}"
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.right.backbone
+
+    @property
+    def settings(self) -> FeatureSettings:
+        return self.right.settings
+
+    @property
+    def labels(self) -> list[int | None]:
+        labels = self.right.labels
+        return [labels[place] for place in self._order]
+
+    def __len__(self) -> int:
+        return len(self.right)
+
+    def features(self, index: np.ndarray, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """Each image's own features."""
+        return self.right.features(index, device)
+
+    def masks(self, index: np.ndarray) -> Tensor:
+        """Other images' masks."""
+        return self.right.masks(self._order[index])
+
+    def seeds(self, index: np.ndarray) -> list[int]:
+        """Each image's own numbers."""
+        return self.right.seeds(index)
+
+    def check_trainable(self) -> None:
+        """As the set it is made of."""
+        self.right.check_trainable()
