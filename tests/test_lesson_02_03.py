@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import study_tables
-from data_prep.mini import benchmark
+from data_prep.mini import benchmark, sets
 from fap_lib.cap import orthogonality_loss, prototype
 from fap_lib.core import paths
 from fap_lib.core.errors import KitError

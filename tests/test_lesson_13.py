@@ -1,4 +1,4 @@
-"""Notebook 13: each judge lets the library's piece through and stops a wrong one, at the step that finds it."""
+"""Notebook 13: each judge lets the library's piece through and stops a wrong one where it is wrong."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data_prep.mini import benchmark
+from data_prep.mini import benchmark, sets
 from fap_lib import cap, dap, model
 from fap_lib.core import paths
 from fap_lib.lessons import building
@@ -62,7 +62,7 @@ def uphill(model, optimiser, image, patches, label, mask, settings):
 
 
 WRONG = {
-    "13.1": (lambda features, text, temperature: features @ text.mT, "not equal"),
+    "13.1": (lambda features, text, _: features @ text.mT, "not equal"),
     "13.2": (without_a_gradient, "No gradient"),
     "13.3": (SmallerPrompts, "suffixes with priors"),
     "13.4": (lambda features: F.normalize(F.normalize(features, dim=-1).mean(-2), dim=-1), "not equal"),
@@ -84,8 +84,8 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[building.Sample
         patch.setitem(
             benchmark.SETS, "mini-test", replace(benchmark.SETS["mini-test"], good=6, each=1, train=1)
         )
-        name = benchmark.named("mini-test", 7)
-        benchmark.write(paths.dataset(name), name)
+        name = sets.named("mini-test", 7)
+        benchmark.generate(paths.dataset(name), name)
         yield building.sample(open_lesson(LessonRun(data=name, prompts="paper")))
 
 
@@ -134,7 +134,8 @@ class Toy:
         return len(self.labels)
 
     def masks(self, index):
-        return torch.tensor([self.labels[place] for place in index])
+        label = torch.tensor([self.labels[place] for place in index])
+        return label[:, None, None] * (torch.arange(36).view(6, 6) == 0)
 
     def features(self, index, device):
         return index, device
@@ -147,7 +148,10 @@ def test_masks_dealt_anew_leave_nothing_to_learn():
     index = np.arange(40)
     assert sorted(anew.labels) == sorted(labels)
     assert 10 < sum(one == other for one, other in zip(anew.labels, labels, strict=True)) < 30
-    assert anew.masks(index).tolist() == anew.labels, "mask and label come from the same image"
+    masks = anew.masks(index)
+    assert masks.flatten(1).sum(1).tolist() == anew.labels, "mask and label come from the same image"
+    assert len(set(masks.flatten(1).int().argmax(1).tolist())) > 8, "masks are moved"
+    assert torch.equal(masks[[3, 7]], anew.masks(np.array([3, 7]))), "and to the same place in every batch"
     assert anew.features(index, "cpu")[0].tolist() == index.tolist()
     assert anew.digest != right.digest
     assert building.DealtAnew(right, seed=1).labels != anew.labels

@@ -115,6 +115,7 @@ def sample(lesson: Lesson, patches: int = 100 * 144) -> Sample:
 class DealtAnew:
     """A training set in which each image has the label and the mask of another one: nothing to learn from.
 
+    Masks are moved as well, round the edges, or one could still learn where in an image defects usually are.
     It is what training takes (`fap_lib.training.TrainingSet`), for controls.
     """
 
@@ -154,8 +155,12 @@ class DealtAnew:
         return self.right.features(index, device)
 
     def masks(self, index: np.ndarray) -> Tensor:
-        """Other images' masks."""
-        return self.right.masks(self._order[index])
+        """Other images' masks, each moved by a distance of its own."""
+        masks = self.right.masks(self._order[index])
+        moves = np.random.default_rng(self.seed).integers(0, masks.shape[-1], (len(self.right), 2))[index]
+        return torch.stack(
+            [mask.roll(move, (0, 1)) for mask, move in zip(masks, moves.tolist(), strict=True)]
+        )
 
     def seeds(self, index: np.ndarray) -> list[int]:
         """Each image's own numbers."""

@@ -91,22 +91,22 @@ def _joined(parts: list[Prediction]) -> Prediction:
     return Prediction(**{name: join(name) for name in Prediction._fields})
 
 
-def rises(rise: Tensor, anomalous: Tensor) -> Tensor:
-    """(B,) how much a defect gains over the rest of its image: brightening everything counts for nothing.
+def contrast(maps: Tensor, anomalous: Tensor) -> Tensor:
+    """(B,) by how much the mean value on a defect is above that of the rest of its image.
 
     Args:
-        rise: (B, N) how much each patch gains. anomalous: (B, N) bool.
+        maps: (B, N). anomalous: (B, N) bool.
     """
     bad = anomalous.float()
-    on_defect = (rise * bad).sum(1) / bad.sum(1).clamp(min=1)
-    elsewhere = (rise * (1 - bad)).sum(1) / (1 - bad).sum(1).clamp(min=1)
+    on_defect = (maps * bad).sum(1) / bad.sum(1).clamp(min=1)
+    elsewhere = (maps * (1 - bad)).sum(1) / (1 - bad).sum(1).clamp(min=1)
     return on_defect - elsewhere
 
 
-def by_rise(rise: Tensor, anomalous: Tensor) -> list[int]:
-    """The images with a defect, the least risen first (`rises`): the one in the middle is typical."""
+def by_contrast(maps: Tensor, anomalous: Tensor) -> list[int]:
+    """The images with a defect, that of the least contrast first: the one in the middle is typical."""
     members = anomalous.any(1).nonzero().flatten()
-    ranked: list[int] = members[rises(rise, anomalous)[members].argsort()].tolist()
+    ranked: list[int] = members[contrast(maps, anomalous)[members].argsort()].tolist()
     return ranked
 
 
