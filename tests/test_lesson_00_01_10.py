@@ -24,6 +24,10 @@ from fap_lib.evaluation.patches import attention_lift, auroc, covered, handful
 from fap_lib.lessons import prerequisites
 from fap_lib.lessons.lesson import Lesson, open_lesson
 from fap_lib.lessons.outputs import contents, notebooks
+from fap_lib.lessons.probing import ask, by_contrast, contrast
+from fap_lib.model import FAPrompt
+from fap_lib.pictures.evidence import scores_by_group
+from fap_lib.pictures.prompts import maps_beside
 from fap_lib.runs.parameters import LessonRun
 
 TEST = replace(sets.SETS["mini-test"], categories=("leather", "cable"), good=20, each=1, train=0)
@@ -82,6 +86,42 @@ def test_leather_is_told_apart_and_all_cables_look_abnormal(scores):
     assert auroc_of("leather") > 0.95
     assert 0.3 < auroc_of("cable") < 0.75
     assert scores["cable", False].min() > scores["leather", False].max()
+
+
+def test_untrained_prompts_tell_nothing_apart(lesson):
+    torch.manual_seed(0)
+    untrained = FAPrompt(lesson.model.text_tower, lesson.model.settings, lesson.backbone.patch_width)
+    names = np.array([record.category for record in lesson.cache.records])
+    learned, nothing = [], []
+    for values, model in ((learned, lesson.model), (nothing, untrained)):
+        found = ask(replace(lesson, model=model))
+        for name in ("leather", "cable"):
+            own = torch.from_numpy(names == name)
+            values.append(auroc(found.prediction.score[own], torch.tensor(found.label)[own] == 1))
+    assert abs(np.mean(nothing) - 0.5) < 0.2
+    assert np.mean(learned) > np.mean(nothing) + 0.1
+
+
+def test_the_typical_image_is_the_middle_one():
+    anomalous = torch.tensor([[True, False, False]] * 5 + [[False] * 3])
+    lift = [0.5, -0.1, 0.2, 0.9, 0.0]
+    maps = torch.tensor([[0.1 + value, 0.0, 0.2] for value in lift] + [[9.0, 0, 0]])
+    assert contrast(maps, anomalous)[:5].tolist() == pytest.approx(lift)
+    ranked = by_contrast(maps, anomalous)
+    assert ranked == [1, 4, 2, 0, 3]
+    assert contrast(maps + 5, anomalous)[:5].tolist() == pytest.approx(lift), "brightening all is no contrast"
+
+
+def test_pictures_of_the_first_notebook(lesson):
+    index, maps = 3, {"static map": torch.rand(144), "anomaly map": torch.rand(96, 96)}
+    figure = maps_beside(lesson.cache, index, maps)
+    assert [axis.get_title() for axis in figure.axes[1:4]] == ["mask", "static map", "anomaly map"]
+    assert all(axis.images[0].get_clim() == (0, 1) for axis in figure.axes[1:4])
+    groups, anomalous = np.array(["a", "a", "b"]), np.array([True, False, True])
+    figure = scores_by_group(np.array([0.9, 0.1, 0.4]), groups, anomalous)
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
+    assert drawn["normal"] == [[0.1, -0.17]]
+    assert drawn["anomalous"] == [[0.9, 0.17], [0.4, 1.17]]
 
 
 def test_the_set_up_check_says_what_to_do(home, monkeypatch):
@@ -189,6 +229,19 @@ def test_words_of_state_know_which_image_and_words_of_looks_know_where(lesson, a
     for values in (state, looks):
         assert abs(values[1] - 0.5) < abs(values[0] - 0.5)
         assert (values[2] - 0.5) * (values[0] - 0.5) < 0
+
+
+def test_maps_of_words_fit_their_own_masks_alone(lesson, crowd):
+    images, bad = crowd
+    tower = lesson.backbone.image_tower(96, 0)
+    patches = torch.from_numpy(encode(lesson.backbone, tower, images)[1]).float()
+    for name in ("one pair", "looks, by an expert"):
+        values = (patches @ text_features(lesson.backbone, WORDINGS[name], "object").T / 0.07).softmax(-1)[
+            ..., 1
+        ]
+        own, others = (abs(auroc(values, masks) - 0.5) for masks in (bad, bad.roll(1, dims=0)))
+        assert own > 0.2
+        assert others < own - 0.1
 
 
 def test_a_handful_is_few_and_from_masks_where_there_are_any():

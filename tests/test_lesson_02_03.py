@@ -72,6 +72,16 @@ def test_learned_prompts_are_orthogonal_and_untrained_ones_alike(lessons, static
     )
 
 
+def test_untrained_prompts_are_one_prompt_and_their_prototype_finds_less(lessons, found):
+    lesson = lessons["paper"]
+    torch.manual_seed(0)
+    fresh = FAPrompt(lesson.model.text_tower, lesson.model.settings, lesson.backbone.patch_width)
+    nothing, one = ask(replace(lesson, model=fresh)), found["paper"]
+    off = ~torch.eye(10, dtype=torch.bool)
+    assert agreement(nothing.maps)[off].mean() > agreement(one.maps)[off].mean() + 0.2
+    assert auroc(nothing.static, nothing.anomalous) < auroc(one.static, one.anomalous) - 0.1
+
+
 def test_the_prototype_is_close_to_no_prompt_and_lengths_hardly_matter(static):
     unit = F.normalize(static.abnormal, dim=-1)
     whole = prototype(static.abnormal)

@@ -222,6 +222,22 @@ def test_a_wrong_solution_stops_the_storing_of_outputs(tmp_path: Path):
         execute(exercise(tmp_path, "answer = 5"))
 
 
+def test_where_a_lesson_goes_on_with_an_answer_all_that_follows_is_run_again():
+    notebook = nbformat.v4.new_notebook()
+    stub = 'limit = 2\n\n\ndef twice(x):\n    ...\n\n\ntwice = checked("13.1", twice, instead=max)'
+    folded = (
+        "<details><summary>Solution</summary>\n\n```python\ndef twice(x):\n    return 2 * x\n```\n</details>"
+    )
+    notebook.cells = [
+        nbformat.v4.new_code_cell("first = 1"),
+        nbformat.v4.new_code_cell(stub),
+        nbformat.v4.new_markdown_cell(folded),
+        nbformat.v4.new_code_cell("print(twice(limit))"),
+    ]
+    filled = stub.replace("    ...", "    return 2 * x")
+    assert solved(notebook) == {1: filled, 3: "print(twice(limit))"}
+
+
 def test_notebooks_have_one_number_each():
     numbers = [int(path.stem.split("_")[0]) for path in notebooks()]
     assert numbers == sorted(set(numbers))
