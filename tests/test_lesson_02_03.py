@@ -72,14 +72,15 @@ def test_learned_prompts_are_orthogonal_and_untrained_ones_alike(lessons, static
     )
 
 
-def test_untrained_prompts_are_one_prompt_and_their_prototype_finds_less(lessons, found):
-    lesson = lessons["paper"]
+def test_only_learned_prompts_are_quietened_by_their_prototype(lessons, found):
+    lesson, one = lessons["paper"], found["paper"]
     torch.manual_seed(0)
     fresh = FAPrompt(lesson.model.text_tower, lesson.model.settings, lesson.backbone.patch_width)
-    nothing, one = ask(replace(lesson, model=fresh)), found["paper"]
+    nothing, normal = ask(replace(lesson, model=fresh)), one.label == 0
+    assert one.static[normal].mean() < 0.5 * one.maps[normal].mean()
+    assert nothing.static[normal].mean() > 0.9 * nothing.maps[normal].mean()
     off = ~torch.eye(10, dtype=torch.bool)
-    assert agreement(nothing.maps)[off].mean() > agreement(one.maps)[off].mean() + 0.2
-    assert auroc(nothing.static, nothing.anomalous) < auroc(one.static, one.anomalous) - 0.1
+    assert agreement(nothing.maps)[off].mean() > agreement(one.maps)[off].mean()
 
 
 def test_the_prototype_is_close_to_no_prompt_and_lengths_hardly_matter(static):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,36 +123,11 @@ def test_a_wrong_piece_is_stopped_where_it_is_wrong(number, sample):
     assert said in last.said
 
 
-class Toy:
-    """A training set whose masks are its labels."""
-
-    name = digest = "toy"
-
-    def __init__(self, labels: list[int]):
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def masks(self, index):
-        label = torch.tensor([self.labels[place] for place in index])
-        return label[:, None, None] * (torch.arange(36).view(6, 6) == 0)
-
-    def features(self, index, device):
-        return index, device
-
-
-def test_masks_dealt_anew_leave_nothing_to_learn():
-    labels = [index % 2 for index in range(40)]
-    right = Toy(labels)
-    anew = building.DealtAnew(right)
-    index = np.arange(40)
-    assert sorted(anew.labels) == sorted(labels)
-    assert 10 < sum(one == other for one, other in zip(anew.labels, labels, strict=True)) < 30
-    masks = anew.masks(index)
-    assert masks.flatten(1).sum(1).tolist() == anew.labels, "mask and label come from the same image"
-    assert len(set(masks.flatten(1).int().argmax(1).tolist())) > 8, "masks are moved"
-    assert torch.equal(masks[[3, 7]], anew.masks(np.array([3, 7]))), "and to the same place in every batch"
-    assert anew.features(index, "cpu")[0].tolist() == index.tolist()
-    assert anew.digest != right.digest
-    assert building.DealtAnew(right, seed=1).labels != anew.labels
+def test_a_set_that_is_turned_over_is_the_opposite_in_labels_and_pixels():
+    labels = [0, 1, 1]
+    masks = torch.tensor(labels)[:, None, None] * (torch.arange(9).view(3, 3) == 4)
+    right = SimpleNamespace(labels=labels, masks=lambda index: masks[index], digest="d")
+    over = building.TurnedOver(right)
+    assert over.labels == [1, 0, 0]
+    assert over.digest != right.digest
+    assert torch.equal(over.masks(np.array([2, 0])).int(), 1 - masks[[2, 0]])

@@ -97,7 +97,7 @@ def test_its_cells_are_short_and_no_picture_comes_from_elsewhere(path: Path):
     lines = [
         len(cell.source.splitlines())
         for cell in code(notebook)
-        if not any(tag.startswith("code-of:") for tag in cell.metadata.get("tags", []))
+        if not (is_exercise(cell) or any(tag.startswith("code-of:") for tag in cell.metadata.get("tags", [])))
     ]
     assert max(lines) <= 24
     assert "](http" not in text_of_images(notebook)

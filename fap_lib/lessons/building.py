@@ -112,27 +112,21 @@ def sample(lesson: Lesson, patches: int = 100 * 144) -> Sample:
 
 
 @dataclass(frozen=True)
-class DealtAnew:
-    """A training set in which each image has the label and the mask of another one: nothing to learn from.
+class TurnedOver:
+    """A training set that calls normal what is anomalous, and the other way round: images as well as pixels.
 
-    Masks are moved as well, round the edges, or one could still learn where in an image defects usually are.
     It is what training takes (`fap_lib.training.TrainingSet`), for controls.
     """
 
     right: FeatureCache
-    seed: int = 0
-
-    @property
-    def _order(self) -> np.ndarray:
-        return np.random.default_rng(self.seed).permutation(len(self.right))
 
     @property
     def name(self) -> str:
-        return f"{self.right.name}, labels and masks dealt anew"
+        return f"{self.right.name}, turned over"
 
     @property
     def digest(self) -> str:
-        return f"{self.right.digest}, dealt anew by {self.seed}"
+        return f"{self.right.digest}, turned over"
 
     @property
     def backbone(self) -> Backbone:
@@ -144,26 +138,21 @@ class DealtAnew:
 
     @property
     def labels(self) -> list[int | None]:
-        labels = self.right.labels
-        return [labels[place] for place in self._order]
+        return [None if label is None else 1 - label for label in self.right.labels]
 
     def __len__(self) -> int:
         return len(self.right)
 
     def features(self, index: np.ndarray, device: torch.device | str) -> tuple[Tensor, Tensor]:
-        """Each image's own features."""
+        """The images' own features."""
         return self.right.features(index, device)
 
     def masks(self, index: np.ndarray) -> Tensor:
-        """Other images' masks, each moved by a distance of its own."""
-        masks = self.right.masks(self._order[index])
-        moves = np.random.default_rng(self.seed).integers(0, masks.shape[-1], (len(self.right), 2))[index]
-        return torch.stack(
-            [mask.roll(move, (0, 1)) for mask, move in zip(masks, moves.tolist(), strict=True)]
-        )
+        """The images' own masks, inside out."""
+        return ~self.right.masks(index).bool()
 
     def seeds(self, index: np.ndarray) -> list[int]:
-        """Each image's own numbers."""
+        """The images' own numbers."""
         return self.right.seeds(index)
 
     def check_trainable(self) -> None:
