@@ -108,11 +108,11 @@ def maps_beside(cache: FeatureCache, index: int, maps: dict[str, Tensor]) -> Fig
     record = cache.records[index]
     axes[0].imshow(load_image(cache.root / record.image, cache.image_size))
     axes[0].set_title(f"{record.category}, {record.defect}")
-    axes[1].imshow(cache.masks(np.array([index]))[0], cmap="gray", vmin=0, vmax=1)
+    axes[1].imshow(cache.masks(np.array([index]))[0].numpy(), cmap="gray", vmin=0, vmax=1)
     axes[1].set_title("mask")
     for axis, (title, values) in zip(axes[2:], maps.items(), strict=True):
         side = round(values.numel() ** 0.5)
-        shown = axis.imshow(values.cpu().view(side, side), cmap=COLOURS, vmin=0, vmax=1)
+        shown = axis.imshow(values.cpu().view(side, side).numpy(), cmap=COLOURS, vmin=0, vmax=1)
         axis.set_title(title)
     for axis in axes:
         axis.set_axis_off()
