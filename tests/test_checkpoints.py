@@ -20,6 +20,7 @@ from fap_lib.clip.conventions import DEFAULT, Conventions
 from fap_lib.core.config import FeatureSettings, ModelSettings
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import sha256
+from fap_lib.core.tensors import write_tensors
 from fap_lib.model import FAPrompt
 from fap_lib.official import checkpoint, parity
 
@@ -57,7 +58,7 @@ def saved(model, backbone, small, tmp_path) -> Path:
 
 def rewrite_header(path: Path, **changes) -> None:
     header = checkpoints.read_header(path) | changes
-    save_file(load_file(path), path, metadata={"faprompt": json.dumps(header)})
+    write_tensors(path, load_file(path), {"faprompt": json.dumps(header)})
 
 
 def test_a_round_trip_gives_the_same_scores(model, saved, backbone, small):
@@ -93,7 +94,7 @@ def test_the_same_backbone_with_other_weights_is_refused(saved, backbone):
         (lambda path: path.unlink(), "there is no checkpoint at"),
         (lambda path: path.write_bytes(path.read_bytes()[:100]), "is damaged"),
         (lambda path: save_file({"a": torch.zeros(1)}, path), "not a checkpoint of the kit"),
-        (lambda path: rewrite_header(path, format=2, kit="9.9"), r"has format 2 \(kit 9.9\)"),
+        (lambda path: rewrite_header(path, format=3, kit="9.9"), r"has format 3 \(kit 9.9\)"),
         (
             lambda path: rewrite_header(path, model=ModelSettings(deep_layers=2, n_prompts=3).model_dump()),
             r"prompts.abnormal has the shape \(10, 2, 64\), needed is \(3, 2, 64\)",

@@ -11,7 +11,6 @@ import numpy as np
 import open_clip
 import torch
 from open_clip.pretrained import get_pretrained_cfg
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fap_lib.clip import mini
@@ -22,7 +21,8 @@ from fap_lib.clip.text_tower import TextTower
 from fap_lib.core import paths
 from fap_lib.core.config import Precision
 from fap_lib.core.errors import KitError, nearest
-from fap_lib.core.files import atomic, sha256
+from fap_lib.core.files import sha256
+from fap_lib.core.tensors import write_tensors
 
 RANDOM = "random"
 """The name that, in place of a weights file, draws the backbone's weights from a fixed seed."""
@@ -169,9 +169,8 @@ def widths(name: str) -> tuple[int, int]:
 
 def save_weights(backbone: Backbone, path: Path) -> None:
     """Write weights and conventions as a safetensors file, which loads faster and cannot hold code."""
-    state = {name: value.contiguous() for name, value in backbone.clip.state_dict().items()}
-    with atomic(path) as temporary:
-        save_file(state, temporary, metadata={"backbone": backbone.name, **backbone.conventions.metadata()})
+    header = {"backbone": backbone.name, **backbone.conventions.metadata()}
+    write_tensors(path, backbone.clip.state_dict(), header)
 
 
 def _tokenizer() -> open_clip.SimpleTokenizer:
