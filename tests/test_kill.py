@@ -128,25 +128,21 @@ def test_a_folder_in_the_making_leaves_no_lock(tmp_path):
 
 
 WORK = """
-import os, sys, time
-from data_prep.workers import spread
+import os, time
 
 def work(number):
-    open(f"{sys.argv[1]}/{os.getpid()}", "w").close()
+    open(os.path.join(os.path.dirname(__file__), f"{os.getpid()}.pid"), "w").close()
     time.sleep(600)
-
-if __name__ == "__main__":
-    list(spread(work, range(4), "sleeping", 2))
 """
 
 
-def test_workers_die_with_a_parent_that_was_killed(tmp_path):
-    (tmp_path / "pids").mkdir()
-    script = tmp_path / "work.py"
-    script.write_text(WORK.replace("sys.argv[1]", repr(str(tmp_path / "pids"))))
-    parent = subprocess.Popen([sys.executable, script])
-    wait_until(lambda: len(list((tmp_path / "pids").iterdir())) == 2)
-    workers = [int(path.name) for path in (tmp_path / "pids").iterdir()]
+def test_workers_die_with_a_parent_that_was_killed(tmp_path, monkeypatch):
+    (tmp_path / "sleeping.py").write_text(WORK)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    call = "from data_prep.workers import spread; import sleeping; "
+    parent = start(call + "list(spread(sleeping.work, range(4), 'sleeping', 2))")
+    wait_until(lambda: len(list(tmp_path.glob("*.pid"))) == 2)
+    workers = [int(path.stem) for path in tmp_path.glob("*.pid")]
     assert all(map(alive, workers))
     parent.kill()
     parent.wait()

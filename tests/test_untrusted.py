@@ -1,9 +1,11 @@
 """Files that others made: nothing is executed, nothing hangs, and every refusal is one sentence."""
 
+import gzip
 import io
 import json
 import shutil
 import struct
+import tarfile
 import zipfile
 
 import numpy as np
@@ -234,7 +236,7 @@ GRIDS = [
 @pytest.mark.parametrize("text", GRIDS)
 def test_a_grid_with_impossible_values(tmp_path, text):
     (tmp_path / "x.yaml").write_text(text)
-    refused(grids.load, tmp_path / "x.yaml")
+    refused(grids.load_grid, tmp_path / "x.yaml")
 
 
 def test_settings_show_little_of_a_long_value():
@@ -320,6 +322,51 @@ def test_any_manifest(tmp_path_factory, content):
 def test_a_lab_image_is_refused_as_image_and_as_mask(tmp_path):
     Image.new("LAB", (8, 8)).save(tmp_path / "x.tif")
     assert "LAB-mode pixels" in refused(open_image, tmp_path / "x.tif")
+
+
+def zipped(*names: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, "x")
+    return file.getvalue()
+
+
+def tarred(**facts) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        info = tarfile.TarInfo("a")
+        for name, value in facts.items():
+            setattr(info, name, value)
+        archive.addfile(info)
+    return file.getvalue()
+
+
+ARCHIVES = {
+    "an empty zip": zipped(),
+    "an empty tar": b"\0" * 10240,
+    "a gz cut in its header": gzip.compress(tarred())[:6],
+    "a gz that is only its header": gzip.compress(b"")[:10],
+    "a negative size": tarred(size=-512),
+    "a size without content": tarred(size=10**9),
+    "a sparse file": tarred(type=tarfile.GNUTYPE_SPARSE),
+    "a folder in the place of the mark": zipped(".complete.json/x"),
+    "a file in the place of the mark": zipped(".complete.json"),
+    "a path longer than the system allows": zipped("a/" * 3000 + "x"),
+    "a name longer than the system allows": zipped("a" * 300),
+    "a name that is no UTF-8, tar": tarred().replace(b"a\0", b"\xff\0", 1),
+    "a name that is no UTF-8, zip": zipped("ü").replace("ü".encode(), b"\xff\xfe"),
+    "a name with a line's end": zipped("a\nb"),
+    "a name with a NUL": zipped("ab").replace(b"ab", b"a\0"),
+    "an empty name": zipped("x").replace(b"x", b"", 1),
+}
+
+
+@pytest.mark.parametrize("content", ARCHIVES.values(), ids=ARCHIVES)
+def test_an_odd_archive_leaves_nothing_behind(tmp_path, content):
+    (tmp_path / "x.zip").write_bytes(content)
+    refused(unpack, tmp_path / "x.zip", tmp_path / "places" / "out")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "x.zip"]
 
 
 @ONCE
