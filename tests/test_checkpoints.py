@@ -94,7 +94,7 @@ def test_the_same_backbone_with_other_weights_is_refused(saved, backbone):
         (lambda path: path.unlink(), "there is no checkpoint at"),
         (lambda path: path.write_bytes(path.read_bytes()[:100]), "is damaged"),
         (lambda path: save_file({"a": torch.zeros(1)}, path), "not a checkpoint of the kit"),
-        (lambda path: rewrite_header(path, format=3, kit="9.9"), r"has format 3 \(kit 9.9\)"),
+        (lambda path: rewrite_header(path, format=3, kit="9.9"), r"has format 3 \(kit '9.9'\)"),
         (
             lambda path: rewrite_header(path, model=ModelSettings(deep_layers=2, n_prompts=3).model_dump()),
             r"prompts.abnormal has the shape \(10, 2, 64\), needed is \(3, 2, 64\)",
@@ -189,7 +189,7 @@ def test_deep_tokens_are_rounded_as_the_official_tower_rounds_them(golden, tmp_p
         (lambda s: [s.pop(k) for k in list(s) if k.startswith("compound_prompts_text")], "no deep tokens"),
         (lambda s: s.update(ctx_pos=torch.zeros(1, 1, 5, 512)), r"prompts.normal has the shape \(5, 512\)"),
         (lambda s: s.update(ctx_pos=torch.zeros(5, 768)), "ctx_pos has another shape"),
-        (lambda s: s.update(ctx_neg="no tensor"), "ctx_neg has another shape"),
+        (lambda s: s.update(ctx_neg="no tensor"), "'ctx_neg' is no tensor"),
         (
             lambda s: s.update({"compound_prompts_text.1": torch.zeros(3, 768)}),
             r"compound_prompts_text.1 has another shape",

@@ -82,4 +82,4 @@ def _opened(path: Path, remedy: str) -> Iterator[safe_open]:
         with safe_open(path, framework="pt") as file:
             yield file
     except Exception as error:  # whatever the parser stumbles over, the file is not one
-        raise KitError(f"{path} cannot be read, it may be damaged; {remedy}.") from error
+        raise KitError(f"{path} is damaged, or no file of tensors; {remedy}.") from error
