@@ -18,7 +18,7 @@ from fap_lib.clip.conventions import DEFAULT, Conventions
 from fap_lib.clip.image_tower import ImageTower
 from fap_lib.clip.state_file import read_state
 from fap_lib.clip.text_tower import TextTower
-from fap_lib.core import paths
+from fap_lib.core import arguments, paths
 from fap_lib.core.config import Precision
 from fap_lib.core.errors import KitError, nearest
 from fap_lib.core.files import sha256
@@ -137,14 +137,14 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         clip = _seeded(lambda: open_clip.CLIP(**_TINY_CONFIG))
         backbone = Backbone(name, clip, _tokenizer(), False, Conventions(quick_gelu=True))
     elif name in (mini.MINI, mini.SILENT):
-        own = Path(weights).expanduser() if weights and weights != RANDOM else None
+        own = arguments.place(weights) if weights and weights != RANDOM else None
         clip = _seeded(mini.build if weights == RANDOM else lambda: mini.load_mini(name, own))
         backbone = Backbone(name, clip, _tokenizer(), weights != RANDOM)
     else:
         config = _config(name)
         state, conventions = None, Conventions.of_architecture(name)
         if weights != RANDOM:
-            path = _official_weights(name) if weights is None else Path(weights).expanduser()
+            path = _official_weights(name) if weights is None else arguments.place(weights)
             state, conventions = _read(name, path, official=weights is None)
         # Where a file has all values, no memory and no random draw is spent on what it replaces.
         with torch.device("cpu" if state is None else "meta"):

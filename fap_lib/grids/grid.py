@@ -411,6 +411,6 @@ def _weights(settings: FeatureSettings) -> str:
     if settings.backbone == mini.MINI:
         candidates = [mini.WEIGHTS / f"{mini.MINI}.safetensors"]
     if settings.weights:
-        candidates = [Path(settings.weights).expanduser()]
+        candidates = [arguments.place(settings.weights)]
     found = [sha256(path) for path in candidates if path.is_file()]
     return found[0] if found else f"{settings.backbone}, {settings.weights or 'open_clip'}"
