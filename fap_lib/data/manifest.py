@@ -165,8 +165,8 @@ def read_manifest(root: Path) -> Manifest:
         _check_unedited(root, splits)
     if noted not in (None, digest(name, rule, text)):
         raise KitError(
-            f"{path} or dataset.json beside it has changed since the dataset was prepared, so labels and masks "
-            f"may be wrong; prepare it again (if you changed it on purpose, delete {DIGEST!r} in dataset.json)."
+            f"{path} or dataset.json beside it has changed since the dataset was prepared, so labels and "
+            f"masks may be wrong; prepare it again (if the change is meant, delete {DIGEST!r} in dataset.json)."
         )
     return Manifest(root, name, rule, splits, faults, notes, generated)
 
