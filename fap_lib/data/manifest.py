@@ -166,7 +166,7 @@ def read_manifest(root: Path) -> Manifest:
     if noted not in (None, digest(name, rule, text)):
         raise KitError(
             f"{path} or dataset.json beside it has changed since the dataset was prepared, so labels and "
-            f"masks may be wrong; prepare it again (if the change is meant, delete {DIGEST!r} in dataset.json)."
+            f"masks may be wrong; prepare it again (or, if you mean it, delete {DIGEST!r} in dataset.json)."
         )
     return Manifest(root, name, rule, splits, faults, notes, generated)
 
