@@ -48,6 +48,14 @@ def test_tensors_come_back_as_they_were(sealed):
     assert tensors["empty"].shape == (0, 4)
 
 
+def test_equal_content_is_an_equal_file(tmp_path):
+    header = dict.fromkeys("fedcba", "ü\n")
+    for number in range(5):
+        write_tensors(tmp_path / f"{number}.safetensors", {"b": torch.ones(2), "a": torch.zeros(1)}, header)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    assert read_tensors(tmp_path / "0.safetensors", "x")[1] == header
+
+
 def test_no_flipped_bit_passes(sealed):
     whole = sealed.read_bytes()
     known = read_tensors(sealed, "x")

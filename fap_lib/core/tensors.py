@@ -35,6 +35,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     held = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with atomic(path) as temporary:
         save_file(held, temporary, metadata={**header, DIGEST: digest(held, header)})
+        _sort_header(temporary)
 
 
 def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -74,6 +75,19 @@ def digest(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
         found.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
         found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
+
+
+def _sort_header(path: Path) -> None:
+    """Put the entries of the header in order. safetensors shuffles them, and equal content should be an equal
+    file."""
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        content = json.loads(file.read(length))
+        content["__metadata__"] = dict(sorted(content["__metadata__"].items()))
+        text = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= length
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 @contextmanager
