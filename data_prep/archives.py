@@ -4,18 +4,17 @@ The libraries only list and decompress. Names, types, count and size are checked
 this module (7z: checked before py7zr writes), because extraction filters of libraries have been bypassed.
 """
 
-import lzma
+import errno
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from fap_lib.core.errors import KitError
+from fap_lib.core.errors import SHOWN, KitError, shown
 from fap_lib.core.files import read_json, sha256, whole_folder, write_json
 from fap_lib.core.progress import bar
 
@@ -29,8 +28,7 @@ SMALL = 1 << 30  # below this a high ratio (all-zero masks) does no harm
 
 _CHUNK = 1 << 20
 _SEVEN_ZIP, _RAR = b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"
-# zipfile raises NotImplementedError for a compression it does not know: often a damaged header.
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
 
 Extract = Callable[[Path, Path, "_Limits"], None]
@@ -56,28 +54,39 @@ def unpack(archive: Path, place: Path) -> Path:
             format that needs another tool. Then `place` is as it was.
     """
     digest = sha256(archive)
-    if (place / COMPLETE).is_file() and read_json(place / COMPLETE, "mark").get("sha256") == digest:
+    if _is_unpacked(place, digest):
         return place
     extract = extractor(archive)
     with whole_folder(place) as folder:
         limits = _Limits(archive)
         try:
             extract(archive, folder, limits)
-        except _DAMAGED as error:
-            raise _damaged(archive, error) from error
-        except OSError as error:
-            if error.errno is not None:  # of the disk, not of a decompressor
+        except KitError:
+            raise
+        except Exception as error:  # whatever a library stumbles over, unless it is the disk
+            if isinstance(error, OSError) and error.errno in _DISK:
                 raise
             raise _damaged(archive, error) from error
-    write_json(
-        place / COMPLETE,
-        {"archive": archive.name, "sha256": digest, "members": limits.members, "bytes": limits.bytes},
-    )
+        if not limits.members:
+            raise KitError(f"{archive} holds no files; fetch it again.")
+        write_json(
+            folder / COMPLETE,
+            {"archive": archive.name, "sha256": digest, "members": limits.members, "bytes": limits.bytes},
+        )
     return place
 
 
+def _is_unpacked(place: Path, digest: str) -> bool:
+    """Whether `place` holds this archive, complete; a mark that cannot be read says nothing."""
+    try:
+        return bool(read_json(place / COMPLETE, "mark")["sha256"] == digest)
+    except (KitError, TypeError, KeyError):
+        return False
+
+
 def _damaged(archive: Path, error: Exception) -> KitError:
-    return KitError(f"{archive} is damaged or cut short ({error or type(error).__name__}); fetch it again.")
+    said = " ".join(str(error).split())[:SHOWN] or type(error).__name__
+    return KitError(f"{archive} is damaged or cut short ({said}); fetch it again.")
 
 
 def extractor(archive: Path) -> Extract:
@@ -101,9 +110,16 @@ def extractor(archive: Path) -> Extract:
         raise KitError(
             f"{archive} is a web page and no archive; the download wanted a login, do it in a browser."
         )
-    if tarfile.is_tarfile(archive):
+    if _is_tar(archive):
         return _unpack_tar
     raise KitError(f"{archive} is no archive the kit can read (zip, tar, 7z), or is damaged; fetch it again.")
+
+
+def _is_tar(archive: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(archive)
+    except Exception:  # a compressed file that is cut in its header
+        return False
 
 
 class _Limits:
@@ -115,6 +131,8 @@ class _Limits:
         self.most = min(BYTES, max(SMALL, RATIO * archive.stat().st_size))
 
     def add(self, size: int) -> None:
+        if size < 0:
+            raise ValueError("a member of negative size")
         self.members += 1
         self.bytes += size
         if self.members > MEMBERS or self.bytes > self.most:
@@ -152,7 +170,7 @@ def _unpack_tar(archive: Path, folder: Path, limits: _Limits) -> None:
             Member(
                 info.name,
                 info.size,
-                info.isreg() or info.isdir(),
+                (info.isreg() and not info.issparse()) or info.isdir(),
                 None if info.isdir() else partial(_tar_content, file, info),
             )
             for info in file
@@ -181,11 +199,11 @@ def _write_all(
         try:
             (target if member.content is None else target.parent).mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise KitError(f"{archive} holds {member.name!r} below a file; fetch it again.") from error
+            raise KitError(f"{archive} holds {shown(member.name)} below a file; fetch it again.") from error
         if member.content is None:
             continue
         if target.exists():
-            raise KitError(f"{archive} holds {member.name!r} twice; fetch it again.")
+            raise KitError(f"{archive} holds {shown(member.name)} twice; fetch it again.")
         with open(target, "xb") as out, member.content() as source:
             # A member never gives more than its announced size, so that the limits hold.
             left = member.size
@@ -214,8 +232,6 @@ def _unpack_seven_zip(archive: Path, folder: Path, limits: _Limits) -> None:
             file.extractall(folder)
     except py7zr.PasswordRequired as error:
         raise KitError(f"{archive} is encrypted; unpack it with its password and give the folder.") from error
-    except (py7zr.exceptions.ArchiveError, FileExistsError, NotADirectoryError) as error:
-        raise _damaged(archive, error) from error
 
 
 def _target(archive: Path, member: Member, folder: Path) -> Path:
@@ -226,10 +242,16 @@ def _target(archive: Path, member: Member, folder: Path) -> Path:
     """
     if not member.plain:
         raise KitError(
-            f"{archive} holds the link or device {member.name!r}, which no dataset needs; do not use it."
+            f"{archive} holds the link or device {shown(member.name)}, which no dataset needs; do not use it."
         )
     path = PurePosixPath(member.name)
-    unsafe = path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name
+    unsafe = (
+        path.parts[:1] == (COMPLETE,)
+        or path.is_absolute()
+        or ".." in path.parts
+        or "\\" in member.name
+        or ":" in member.name
+    )
     if unsafe or not member.name.isprintable() or any(len(part.encode()) > 255 for part in path.parts):
-        raise KitError(f"{archive} holds the unsafe file name {member.name!r}; do not use it.")
+        raise KitError(f"{archive} holds the unsafe file name {shown(member.name)}; do not use it.")
     return folder / path

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import TypeVar
 
 from fap_lib.core.errors import KitError
@@ -29,13 +30,20 @@ def each(work: Callable[[Job], Result], jobs: Sequence[Job], title: str) -> Iter
     processes = min(os.cpu_count() or 1, len(jobs) // _LEAST)
     if processes < 2:
         yield from bar(map(work, jobs), title, len(jobs))
-        return
+    else:
+        yield from spread(work, jobs, title, processes, _CHUNK)
+
+
+def spread(
+    work: Callable[[Job], Result], jobs: Sequence[Job], title: str, processes: int, chunk: int = 1
+) -> Iterator[Result]:
+    """`work` of every job in `processes` processes, `chunk` jobs at a time; see `each`."""
     # Not forked: a process that has used torch cannot be copied safely.
-    pool = ProcessPoolExecutor(processes, get_context("spawn"))
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_die_with_parent)
     try:
         # The processes start here, and inherit this: Ctrl-C is for this one alone.
         with main_hidden(), _without_interrupts():
-            results = pool.map(work, jobs, chunksize=_CHUNK)
+            results = pool.map(work, jobs, chunksize=chunk)
         yield from bar(results, title, len(jobs))
     except BrokenProcessPool as error:
         raise KitError(
@@ -43,6 +51,18 @@ def each(work: Callable[[Job], Result], jobs: Sequence[Job], title: str) -> Iter
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _die_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, however it went."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()  # on a pipe whose other end only the parent has
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

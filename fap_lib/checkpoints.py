@@ -5,23 +5,49 @@ belong to. One file cannot come apart, and a safetensors file cannot hold code.
 """
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import safe_open
 from torch import Tensor
 
 from fap_lib import __version__
 from fap_lib.clip.backbone import Backbone
+from fap_lib.core import tensors
 from fap_lib.core.config import FeatureSettings, ModelSettings
-from fap_lib.core.errors import KitError
-from fap_lib.core.files import atomic
+from fap_lib.core.errors import KitError, shown
 from fap_lib.model import FAPrompt
 
-FORMAT = 1
-"""Version of the file's layout; a file of another version is refused, not guessed at."""
+FORMAT = 2
+"""Version of the file's layout; a file of another version is refused, not guessed at. 1 had no digest."""
+
+_REMEDY = "train these prompts again"
+
+
+_ENTRY = "faprompt"
+"""The header's entry that says what the tensors belong to."""
+
+
+class _Backbone(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    name: str
+    weights: str
+    trained: bool
+
+
+class Header(BaseModel):
+    """What a checkpoint says about itself; the settings are checked where they are used."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    format: int
+    kit: str
+    backbone: _Backbone
+    model: dict[str, Any]
+    features: dict[str, Any]
+    about: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -50,13 +76,11 @@ def save_prompts(
         "features": features.model_dump(),
         "about": about,
     }
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with atomic(path) as temporary:
-        save_file(state, temporary, metadata={"faprompt": json.dumps(header)})
+    tensors.write_tensors(path, model.state_dict(), {_ENTRY: json.dumps(header)})
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """What a checkpoint says about itself, without its tensors.
+    """What a checkpoint says about itself, without reading its tensors.
 
     Raises:
         KitError: no such file, not a checkpoint, or one of another kit version.
@@ -66,19 +90,25 @@ def read_header(path: Path) -> dict[str, Any]:
             f"there is no checkpoint at {path}; train prompts with notebook 4, or run `make demo`, "
             "which leaves some in runs/demo/training."
         )
+    text = tensors.read_header(path, _REMEDY).get(_ENTRY)
+    if text is None:
+        raise KitError(f"{path} is a safetensors file, but not a checkpoint of the kit.")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["faprompt"])
-    except (SafetensorError, OSError) as error:
-        raise KitError(f"{path} is not a checkpoint of the kit, or is damaged; train it again.") from error
-    except (KeyError, ValueError) as error:
-        raise KitError(f"{path} is a safetensors file, but not a checkpoint of the kit.") from error
-    if header.get("format") != FORMAT:
+        header = json.loads(text)
+        found = header["format"], header.get("kit", "unknown")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise KitError(f"{path} is damaged: its header cannot be read; {_REMEDY}.") from error
+    if found[0] != FORMAT:
+        older = f" (`python -m fap_lib.checkpoints {path}` rewrites it, if you trust it)"
         raise KitError(
-            f"the checkpoint {path} has format {header.get('format')} (kit {header.get('kit', 'unknown')}), "
-            f"this kit {__version__} reads format {FORMAT}; use that kit version, or train again."
+            f"the checkpoint {path} has format {shown(found[0])} (kit {shown(found[1])}), this kit "
+            f"{__version__} reads format {FORMAT}{older if found[0] == 1 else ''}; use that kit version, or "
+            "train again."
         )
-    return header
+    try:
+        return Header(**header).model_dump()
+    except ValidationError as error:
+        raise KitError(f"{path} is damaged: its header cannot be read; {_REMEDY}.") from error
 
 
 def load_prompts(path: Path, backbone: Backbone) -> Checkpoint:
@@ -96,9 +126,9 @@ def load_prompts(path: Path, backbone: Backbone) -> Checkpoint:
             f"{backbone.weights_sha256[:12]}; load the backbone it was trained on."
         )
     settings = ModelSettings.parse(header["model"])
+    state, _ = tensors.read_tensors(path, _REMEDY)
     model = FAPrompt(backbone.text_tower, settings, backbone.patch_width)
-    with safe_open(path, framework="pt") as file:
-        fill(model, {name: file.get_tensor(name) for name in file.keys()}, path)  # noqa: SIM118
+    fill(model, state, path)
     return Checkpoint(model, FeatureSettings.parse(header["features"]), header["about"])
 
 
@@ -118,3 +148,23 @@ def fill(model: FAPrompt, state: dict[str, Tensor], path: Path) -> None:
                 f"needed is {tuple(wanted[name].shape)}."
             )
     model.load_state_dict(state)
+
+
+def seal(path: Path) -> None:
+    """Rewrite a checkpoint of format 1, which has no digest, as one of this format; the tensors stay as they
+    are.
+
+    Raises:
+        KitError: it is none.
+    """
+    header = json.loads(tensors.read_header(path, _REMEDY).get(_ENTRY, "{}"))
+    if header.get("format") != 1:
+        raise KitError(f"{path} is no checkpoint of format 1.")
+    with safe_open(path, framework="pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors.write_tensors(path, state, {_ENTRY: json.dumps({**header, "format": FORMAT})})
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        seal(Path(argument))

@@ -14,8 +14,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fap_lib import checkpoints
@@ -23,9 +21,10 @@ from fap_lib.cap import orthogonality_loss
 from fap_lib.clip.backbone import Backbone
 from fap_lib.core.config import FeatureSettings, TrainSettings
 from fap_lib.core.errors import KitError
-from fap_lib.core.files import atomic, disk_errors
+from fap_lib.core.files import disk_errors
 from fap_lib.core.paths import PROMPTS
 from fap_lib.core.progress import bar
+from fap_lib.core.tensors import read_tensors, write_tensors
 from fap_lib.dap import prior_loss
 from fap_lib.losses import image_cross_entropy, image_focal_loss, map_loss
 from fap_lib.maps import pixel_maps
@@ -226,10 +225,8 @@ def _save_state(
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"adam/{index}/{name}": value for name, value in moments.items()}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     header = {"identity": identity, "step": str(step), "seconds": str(seconds)}
-    with atomic(folder / STATE) as temporary:
-        save_file(tensors, temporary, metadata=header)
+    write_tensors(folder / STATE, tensors, header)
 
 
 def _resume(folder: Path, model: FAPrompt, optimiser: torch.optim.Adam, identity: str) -> tuple[int, float]:
@@ -238,14 +235,13 @@ def _resume(folder: Path, model: FAPrompt, optimiser: torch.optim.Adam, identity
     if not path.exists():
         log.unlink(missing_ok=True)
         return 0, 0.0
-    with safe_open(path, framework="pt") as file:
-        header = file.metadata()
-        if header["identity"] != identity:
-            raise KitError(
-                f"{folder} holds an interrupted training with other settings or data; finish it with its own "
-                f"settings, choose another folder, or delete {path}."
-            )
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    remedy = f"this training cannot be continued: choose another folder, or delete {path} to start anew"
+    tensors, header = read_tensors(path, remedy)
+    if header["identity"] != identity:
+        raise KitError(
+            f"{folder} holds an interrupted training with other settings or data; finish it with its own "
+            f"settings, choose another folder, or delete {path}."
+        )
     model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
     adam: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

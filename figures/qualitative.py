@@ -22,11 +22,11 @@ from matplotlib.image import AxesImage
 from sklearn.metrics import roc_auc_score
 
 from fap_lib.core import paths
-from fap_lib.core.files import read_json
 from fap_lib.data.images import load_image, load_mask, open_image
 from fap_lib.data.manifest import MaskRule, read_manifest
 from fap_lib.maps import pixel_maps
 from fap_lib.pictures.style import COLOURS
+from fap_lib.runs.record import read_run, result
 from figures import needed, run, save_figure
 
 FOLDER = "runs/demo/mini-test"
@@ -59,16 +59,16 @@ def read(folder: Path) -> Evaluation:
     Raises:
         KitError: it, or the dataset that it evaluated, is not there.
     """
-    settings = read_json(needed(folder / "run.json", "make demo"), "run manifest")
+    settings = read_run(needed(folder / "run.json", "make demo").parent)
     manifest = read_manifest(paths.dataset(settings["data"]["name"]))
-    scores = pd.read_csv(folder / "scores.csv")
+    scores = pd.read_csv(result(folder, "scores.csv"))
     masks = {record.image: record.mask for record in manifest.records("test")}
     return Evaluation(
         scores,
         manifest.root,
         [masks[image] for image in scores["image"]],
         manifest.mask_rule,
-        np.load(folder / "patch_maps.npy", mmap_mode="r"),
+        np.load(result(folder, "patch_maps.npy"), mmap_mode="r"),
         settings["settings"]["features"]["image_size"],
         settings["settings"]["scoring"]["sigma"],
     )

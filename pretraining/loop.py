@@ -11,8 +11,8 @@ the choice of a region's patches. An interrupted run goes on where it was when i
 import json
 import math
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from data_prep.mini import captions
 from data_prep.mini.canvas import COLOURS, SIZE
 from data_prep.mini.captions import StateWords
 from data_prep.mini.generator import CATEGORIES, KINDS, kinds_of, sample
+from data_prep.workers import spread
 from fap_lib.clip import mini
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import atomic, write_text
@@ -86,20 +87,22 @@ def draw_pool(folder: Path, recipe: Recipe, workers: int = 2) -> Pool:
     """The pool of generated images, from `folder` or drawn now, chunk by chunk."""
     folder.mkdir(parents=True, exist_ok=True)
     numbers = range(recipe.images // CHUNK)
-    files = [folder / f"chunk-{number:03}.npz" for number in numbers]
+    files = [_file(folder, number) for number in numbers]
     wanted = [number for number in numbers if not files[number].exists()]
     if wanted:
-        with ProcessPoolExecutor(workers) as pool:
-            jobs = [pool.submit(_chunk, files[number], recipe, number) for number in wanted]
-            for job in bar(jobs, "drawing images", len(jobs)):
-                job.result()
+        for _ in spread(partial(_chunk, folder, recipe), wanted, "drawing images", workers):
+            pass
     parts = [np.load(file) for file in files]
     return Pool(
         *(np.concatenate([part[key] for part in parts]) for key in ("pixels", "masks", "fores", "labels"))
     )
 
 
-def _chunk(path: Path, recipe: Recipe, number: int) -> None:
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"chunk-{number:03}.npz"
+
+
+def _chunk(folder: Path, recipe: Recipe, number: int) -> None:
     """CHUNK images as one file.
 
     labels: category, kind (-1: normal), tone and colour of the defect, colour and background (-1: none).
@@ -127,7 +130,7 @@ def _chunk(path: Path, recipe: Recipe, number: int) -> None:
             for slot in ("colour", "background")
         ]
         labels.append([names.index(category), -1 if kind is None else KINDS.index(kind), tone, colour, *own])
-    with atomic(path) as temporary, open(temporary, "wb") as file:
+    with atomic(_file(folder, number)) as temporary, open(temporary, "wb") as file:
         np.savez(
             file,
             pixels=np.stack(pixels),

@@ -95,6 +95,7 @@ def test_training_on_a_dataset_without_masks_ends_in_one_sentence(tmp_path):
         for entry in entries:
             entry["mask_path"] = ""
     (manifest.root / "meta.json").write_text(json.dumps(meta))
+    (manifest.root / "dataset.json").unlink()  # a manifest made elsewhere
     parameters = {"data": str(manifest.root), "profile": "tiny", "run": str(tmp_path / "run")}
     with pytest.raises(KitError, match=r"training needs masks.*notebook: "):
         run_notebook(TRAIN, parameters, tmp_path / "run")

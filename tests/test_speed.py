@@ -123,7 +123,7 @@ def test_metrics(low):
         assert found[name].value == pytest.approx(expected, abs=1e-5)
 
 
-def test_worker_processes_decode_what_one_process_decodes(dataset, monkeypatch):
+def test_threads_decode_what_one_thread_decodes(dataset, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     records = dataset.records("test")
     chunks = [[3, 1], [0], [2, 5, 4], [15]]
@@ -138,7 +138,7 @@ def test_worker_processes_decode_what_one_process_decodes(dataset, monkeypatch):
     assert torch.equal(torch.get_rng_state(), state)  # extracting features must not change a training
 
 
-def test_an_error_in_a_worker_process_is_one_sentence(dataset, monkeypatch):
+def test_an_error_in_a_thread_is_one_sentence(dataset, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     (dataset.root / dataset.records("test")[2].image).write_bytes(b"no image")
     with pytest.raises(KitError) as caught:

@@ -12,7 +12,7 @@ from data_prep.mini.sets import SETS, parse
 from data_prep.workers import each
 from fap_lib.core import arguments
 from fap_lib.core.errors import KitError
-from fap_lib.core.files import whole_folder
+from fap_lib.core.files import locked, whole_folder
 from fap_lib.data.manifest import Manifest, read_manifest, write_manifest
 
 SIZE_FACTOR = 1.15
@@ -31,17 +31,20 @@ def generate(folder: Path, name: str) -> Manifest:
     """
     base, draw = parse(name)
     folder = arguments.new_folder(folder)
-    if (folder / "meta.json").is_file() and read_manifest(folder).name == name:
-        return read_manifest(folder)
-    if folder.exists() and any(folder.iterdir()):
-        raise KitError(f"{folder} is not empty and does not hold {name}; give another folder or empty it.")
-    with whole_folder(folder) as unfinished:
-        for _ in each(partial(_draw, unfinished), plan(base, draw), f"drawing {name}"):
-            pass
-        manifest = Manifest(unfinished, name, "nonzero", mvtec_like(unfinished, SETS[base].categories))
-        write_manifest(
-            manifest, {"title": f"generated images: {', '.join(SETS[base].categories)}", "draw": draw}
-        )
+    with locked(folder.with_name(f".{folder.name}.drawing")):  # the second of two finds it drawn
+        if (folder / "meta.json").is_file() and read_manifest(folder).name == name:
+            return read_manifest(folder)
+        if folder.exists() and any(folder.iterdir()):
+            raise KitError(
+                f"{folder} is not empty and does not hold {name}; give another folder or empty it."
+            )
+        with whole_folder(folder) as unfinished:
+            for _ in each(partial(_draw, unfinished), plan(base, draw), f"drawing {name}"):
+                pass
+            manifest = Manifest(unfinished, name, "nonzero", mvtec_like(unfinished, SETS[base].categories))
+            write_manifest(
+                manifest, {"title": f"generated images: {', '.join(SETS[base].categories)}", "draw": draw}
+            )
     return read_manifest(folder)
 
 

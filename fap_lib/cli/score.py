@@ -9,7 +9,11 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `score` to the `fap` parser."""
     parser = commands.add_parser("score", help="scores, heat maps and a page to look at, for your images")
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGES", help="folders, files, or patterns such as 'photos/**/*.jpg'"
+        "images",
+        nargs="+",
+        type=arguments.images,
+        metavar="IMAGES",
+        help="folders, files, or patterns such as 'photos/**/*.jpg'",
     )
     parser.add_argument(
         "--prompts",

@@ -11,7 +11,6 @@ import numpy as np
 import open_clip
 import torch
 from open_clip.pretrained import get_pretrained_cfg
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fap_lib.clip import mini
@@ -19,10 +18,11 @@ from fap_lib.clip.conventions import DEFAULT, Conventions
 from fap_lib.clip.image_tower import ImageTower
 from fap_lib.clip.state_file import read_state
 from fap_lib.clip.text_tower import TextTower
-from fap_lib.core import paths
+from fap_lib.core import arguments, paths
 from fap_lib.core.config import Precision
 from fap_lib.core.errors import KitError, nearest
-from fap_lib.core.files import atomic, sha256
+from fap_lib.core.files import sha256
+from fap_lib.core.tensors import write_tensors
 
 RANDOM = "random"
 """The name that, in place of a weights file, draws the backbone's weights from a fixed seed."""
@@ -137,14 +137,14 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         clip = _seeded(lambda: open_clip.CLIP(**_TINY_CONFIG))
         backbone = Backbone(name, clip, _tokenizer(), False, Conventions(quick_gelu=True))
     elif name in (mini.MINI, mini.SILENT):
-        own = Path(weights).expanduser() if weights and weights != RANDOM else None
+        own = arguments.place(weights) if weights and weights != RANDOM else None
         clip = _seeded(mini.build if weights == RANDOM else lambda: mini.load_mini(name, own))
         backbone = Backbone(name, clip, _tokenizer(), weights != RANDOM)
     else:
         config = _config(name)
         state, conventions = None, Conventions.of_architecture(name)
         if weights != RANDOM:
-            path = _official_weights(name) if weights is None else Path(weights).expanduser()
+            path = _official_weights(name) if weights is None else arguments.place(weights)
             state, conventions = _read(name, path, official=weights is None)
         # Where a file has all values, no memory and no random draw is spent on what it replaces.
         with torch.device("cpu" if state is None else "meta"):
@@ -169,9 +169,8 @@ def widths(name: str) -> tuple[int, int]:
 
 def save_weights(backbone: Backbone, path: Path) -> None:
     """Write weights and conventions as a safetensors file, which loads faster and cannot hold code."""
-    state = {name: value.contiguous() for name, value in backbone.clip.state_dict().items()}
-    with atomic(path) as temporary:
-        save_file(state, temporary, metadata={"backbone": backbone.name, **backbone.conventions.metadata()})
+    header = {"backbone": backbone.name, **backbone.conventions.metadata()}
+    write_tensors(path, backbone.clip.state_dict(), header)
 
 
 def _tokenizer() -> open_clip.SimpleTokenizer:

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 
 from fap_lib.core.errors import KitError
-from fap_lib.core.files import atomic
+from fap_lib.core.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     import open_clip  # slow to import, and only needed to build a model
@@ -81,10 +79,7 @@ def load_mini(name: str, weights: Path | None = None) -> "open_clip.CLIP":
         files.append(WEIGHTS / f"{SILENT}.safetensors")  # replaces the text tower
     state: dict[str, torch.Tensor] = {}
     for path in files:
-        try:
-            state |= load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise KitError(f"the mini CLIP's weights {path} cannot be read; reinstall the kit.") from error
+        state |= read_tensors(path, "reinstall the kit, or leave `weights` empty to use the kit's own")[0]
     if ROWS not in state:
         raise KitError(f"{files[0]} does not hold the mini CLIP; leave `weights` empty to use the kit's own.")
     rows, trained = state.pop(ROWS).long(), state.pop(TOKENS).float()
@@ -113,11 +108,9 @@ def save(
         if not (text_only and name.startswith("visual."))
     }
     state[ROWS] = torch.tensor(rows, dtype=torch.int32)
-    with atomic(path) as temporary:
-        save_file(state, temporary, metadata=recipe)
+    write_tensors(path, state, recipe)
 
 
 def recipe(path: Path) -> dict[str, str]:
     """What a weights file says it was trained with."""
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
+    return read_tensors(path, "reinstall the kit")[1]

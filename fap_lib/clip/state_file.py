@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from fap_lib.core.errors import KitError
+from fap_lib.core.tensors import Unsealed, read_tensors
 
 _PICKLED = (b"PK", b"\x80")
 """How files of `torch.save` begin: now, and before torch 1.6."""
@@ -27,8 +28,13 @@ def read_state(path: Path) -> Any:
         raise KitError(f"{path} is not a file of weights; it was not written by torch or safetensors.")
     try:
         if is_safetensors(path):
-            return load_file(path)
+            try:
+                return read_tensors(path, "write it again, or fetch it again")[0]
+            except Unsealed:
+                return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except KitError:
+        raise
     except pickle.UnpicklingError as error:
         raise KitError(
             f"{path} was not opened: it wants to execute code instead of only holding weights; "

@@ -125,6 +125,17 @@ def source(value: str | os.PathLike[str]) -> Path:
     return folder(path) if path.is_dir() else file(path)
 
 
+def images(value: str) -> str:
+    """Images a user names: a file or a folder that is there, or a pattern, which is left to who matches it.
+
+    Raises:
+        KitError: there is no such file or folder.
+    """
+    if not any(sign in value for sign in "*?["):
+        source(value)
+    return value
+
+
 def new_folder(value: str | os.PathLike[str]) -> Path:
     """A folder to write into: there, or one that can be made.
 

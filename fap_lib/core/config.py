@@ -6,10 +6,11 @@ An unknown name, a wrong type, a string where true or false is meant: each is an
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fap_lib.core.errors import KitError, nearest
+from fap_lib.core.arguments import SEED
+from fap_lib.core.documents import load_yaml
+from fap_lib.core.errors import SHOWN, KitError, nearest, shown
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -47,10 +48,11 @@ class Settings(BaseModel):
                 known = ", ".join(cls.model_fields)
                 near = nearest(name, cls.model_fields)
                 raise KitError(
-                    f"unknown {cls.title} setting {name!r}; known settings: {known}; the nearest is {near!r}."
+                    f"unknown {cls.title} setting {shown(name)}; known settings: {known}; the nearest is "
+                    f"{near!r}."
                 ) from error
             message = problem["msg"].removeprefix("Value error, ")
-            found = f"{name} = {problem['input']!r}: " if name else ""
+            found = f"{name[:SHOWN]} = {shown(problem['input'])}: " if name else ""
             raise KitError(f"wrong {cls.title} setting, {found}{message[0].lower()}{message[1:]}.") from error
 
 
@@ -61,7 +63,7 @@ class FeatureSettings(Settings):
     backbone: str = "ViT-L-14-336-quickgelu"
     weights: str | None = None
     """A file with the backbone's weights; without one, open_clip's OpenAI weights."""
-    image_size: int = Field(518, gt=0)
+    image_size: int = Field(518, gt=0, le=4096)
     vv_blocks: int = Field(19, ge=0)
     class_norm: bool = False
     precision: Precision = "float32"
@@ -123,7 +125,7 @@ class TrainSettings(Settings):
     learning_rate: float = Field(1e-3, gt=0)
     beta1: float = Field(0.5, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
-    seed: int = Field(111, ge=0)
+    seed: int = Field(111, ge=0, le=SEED)
     pixel_static_weight: float = Field(1.0, ge=0)
     pixel_adapted_weight: float = Field(0.5, ge=0)
     image_ce_weight: float = Field(1.0, ge=0)
@@ -172,7 +174,7 @@ def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
     if name not in known:
         near = nearest(name, known)
         raise KitError(
-            f"unknown profile {name!r}; known profiles: {', '.join(known)}; the nearest is {near!r}."
+            f"unknown profile {shown(name)}; known profiles: {', '.join(known)}; the nearest is {near!r}."
         )
     values = load_yaml(PROFILES / f"{name}.yaml", "profile")
     sections: dict[str, type[Settings]] = {
@@ -184,11 +186,13 @@ def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
     for section, change in (changes or {}).items():
         if section not in sections:
             raise KitError(
-                f"unknown settings section {section!r}; known sections: {', '.join(sections)}; "
+                f"unknown settings section {shown(section)}; known sections: {', '.join(sections)}; "
                 f"the nearest is {nearest(section, sections)!r}."
             )
         if not isinstance(change, dict):
-            raise KitError(f"the settings section {section!r} must map names to values, found {change!r}.")
+            raise KitError(
+                f"the settings section {section!r} must map names to values, found {shown(change)}."
+            )
         values[section] = values.get(section, {}) | change
     parsed = {section: kind.parse(values.get(section, {})) for section, kind in sections.items()}
     return Profile.parse({"label": values["label"], **parsed})
@@ -200,21 +204,3 @@ def profile_of(backbone: str) -> str:
         if load_yaml(path, "profile").get("features", {}).get("backbone") == backbone:
             return path.stem
     return "paper"
-
-
-def load_yaml(path: Any, what: str) -> dict[str, Any]:
-    """A YAML file as a dictionary.
-
-    Raises:
-        KitError: the file is missing or is not a mapping.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
-    except FileNotFoundError as error:
-        raise KitError(f"there is no {what} at {path}.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise KitError(f"the {what} {path} cannot be read: {' '.join(str(error).split())}.") from error
-    if not isinstance(content, dict):
-        raise KitError(f"the {what} {path} must map names to values.")
-    return content

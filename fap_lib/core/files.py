@@ -5,8 +5,12 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
+import sys
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +18,16 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from fap_lib.core.errors import KitError
+from fap_lib.core.errors import KitError, shown
+
+PATIENCE = 10.0
+"""Seconds to wait for a lock without a word."""
+
+REMINDER = 60.0
+"""Seconds between two words about the same lock."""
+
+TEXT = 1 << 28
+"""Bytes of a text file that is read; ImageNet's manifest would have about as many."""
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
@@ -106,9 +119,30 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def as_json(value: Any) -> str:
+    """`value` as indented JSON (no NaN or infinity)."""
+    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` atomically, as indented JSON (no NaN or infinity)."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, as_json(value))
+
+
+def read_text(path: Path, what: str) -> str:
+    """Read the UTF-8 file `path`; `what` names it in the message.
+
+    Raises:
+        KitError: the file is missing, unreadable, too large or not UTF-8.
+    """
+    try:
+        if (size := path.stat().st_size) > TEXT:
+            raise KitError(f"the {what} {path} has {size >> 20} MB, more than the kit reads ({TEXT >> 20}).")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise KitError(f"there is no {what} at {path}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise KitError(f"the {what} {path} cannot be read ({error}).") from error
 
 
 def read_json(path: Path, what: str) -> Any:
@@ -117,15 +151,41 @@ def read_json(path: Path, what: str) -> Any:
     Raises:
         KitError: the file is missing, unreadable or not JSON.
     """
+    return parse_json(read_text(path, what), path, what)
+
+
+def parse_json(text: str, path: Path, what: str) -> Any:
+    """The value of a JSON text, which came from `path`.
+
+    Raises:
+        KitError: it is not JSON, names a key twice, is too deep, or holds no Unicode.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise KitError(f"there is no {what} at {path}.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise KitError(f"the {what} {path} cannot be read ({error}).") from error
+        value = json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
+        json.dumps(
+            value, ensure_ascii=False
+        ).encode()  # lone surrogates can be written as escapes, and are no text
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise KitError(f"the {what} {path} is not valid JSON ({error.msg}, {where}).") from error
+    except RecursionError as error:
+        raise KitError(f"the {what} {path} is not valid JSON (it is nested too deeply).") from error
+    except ValueError as error:
+        raise KitError(f"the {what} {path} is not valid JSON ({shown(str(error))}).") from error
+    return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, unless it names a key twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {shown(twice)} is there twice")
+    return found
 
 
 def read_lines(path: Path, what: str) -> list[dict[str, Any]]:
@@ -135,15 +195,12 @@ def read_lines(path: Path, what: str) -> list[dict[str, Any]]:
         KitError: the file is missing or unreadable, or a line is no JSON object.
     """
     rows = []
-    try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-            if line:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise KitError(f"the {what} {path}, line {number}: must be an object.")
-                rows.append(row)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise KitError(f"the {what} {path} cannot be read ({error}).") from error
+    for number, line in enumerate(read_text(path, what).split("\n"), 1):
+        if line:
+            row = parse_json(line, path, what)
+            if not isinstance(row, dict):
+                raise KitError(f"the {what} {path}, line {number}: must be an object.")
+            rows.append(row)
     return rows
 
 
@@ -161,10 +218,11 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[int]:
-    """Hold the lock file `path`; the system releases it when the last process that has it open is gone.
+    """Hold the lock file `path`; it is removed at the end, and the system releases what a kill left.
 
     Args:
-        wait: until whoever holds it is done; otherwise that is an error.
+        wait: until whoever holds it is done; after `PATIENCE` seconds stderr says for whom, how long, and
+            what can be done. Otherwise that is an error.
 
     Yields:
         The open file's descriptor, for child processes that must hold the lock as well.
@@ -172,6 +230,65 @@ def locked(path: Path, wait: bool = True) -> Iterator[int]:
     Raises:
         BlockingIOError: another process holds it, and `wait` is False.
     """
-    with disk_errors(path), open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield file.fileno()
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _acquire(path, wait)
+    try:
+        yield handle
+    finally:
+        # Removed while it is held, so that nothing which still has it open can make others wait.
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _acquire(path: Path, wait: bool) -> int:
+    """Open and lock `path`; the file then names this process."""
+    begun, next_word = time.monotonic(), PATIENCE
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(handle, path):
+                os.ftruncate(handle, 0)
+                os.write(handle, f"{os.getpid()}\n".encode())
+                return handle
+        except BlockingIOError:
+            if not wait:
+                os.close(handle)
+                raise
+            waited = time.monotonic() - begun
+            if waited > next_word:
+                next_word = waited + REMINDER
+                print(_whom(path, handle, waited), file=sys.stderr, flush=True)
+            time.sleep(0.1)
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # held by another, or removed by its last holder in between
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _whom(path: Path, handle: int, waited: float) -> str:
+    """For whom a lock makes this process wait, how long already, and what to do."""
+    said = f"waiting since {waited:.0f} s for"
+    try:
+        owner = int(os.pread(handle, 20, 0))
+        os.kill(owner, 0)
+    except (ValueError, ProcessLookupError):
+        return (
+            f"{said} a process that another left behind: it holds {path}; if it should not run any more, "
+            f"`fuser -k {shlex.quote(str(path))}` ends it."
+        )
+    except PermissionError:
+        pass  # it lives, and is another user's
+    return (
+        f"{said} process {owner}, which holds {path}; this goes on when that is done. If it hangs, "
+        f"`kill {owner}` ends it."
+    )

@@ -3,26 +3,29 @@
 import inspect
 import sys
 import textwrap
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader, Dataset
 
 from fap_lib.clip import attention, image_tower
 from fap_lib.clip.backbone import Backbone
 from fap_lib.clip.image_tower import ImageTower
 from fap_lib.core.errors import KitError
 from fap_lib.core.fingerprint import own_fingerprint
-from fap_lib.core.processes import main_hidden
 from fap_lib.data import images, store
 from fap_lib.data.images import load_mask, open_image, rgb
 from fap_lib.data.manifest import Manifest, Record
 
 BATCH = 8
 """Images encoded at once."""
+
+AHEAD = 2
+"""Batches decoded while one is encoded."""
 
 
 @cache
@@ -36,39 +39,25 @@ def code() -> str:
 def decoded(
     manifest: Manifest, records: list[Record], size: int, chunks: list[list[int]]
 ) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
-    """Images and masks (see `load_pair`) of each chunk of records, decoded ahead in worker processes.
+    """Images and masks (see `load_pair`) of each chunk of records, decoded ahead in threads.
+
+    Threads and no processes: Pillow decodes and resizes outside the interpreter lock, and threads cannot
+    outlive what was killed.
 
     Raises:
         KitError: an image or mask is missing, unreadable, or does not fit the other.
     """
-    loader = DataLoader(
-        _Pairs(manifest, records, size),
-        batch_sampler=chunks,
-        collate_fn=list,
-        num_workers=min(torch.get_num_threads(), len(chunks) // 2),  # none for a handful of images
-        generator=torch.Generator(),  # without one, the loader would move torch's global random state
-    )
-    with main_hidden():
-        started = iter(loader)
-    for pairs in started:
-        for pair in pairs:
-            if isinstance(pair, KitError):
-                raise pair
-        yield pairs
-
-
-class _Pairs(Dataset):
-    """What `load_pair` says of each record. An error is returned: raised in a worker, it would arrive
-    wrapped in a traceback."""
-
-    def __init__(self, manifest: Manifest, records: list[Record], size: int):
-        self.manifest, self.records, self.size = manifest, records, size
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray] | KitError:
-        try:
-            return load_pair(self.manifest, self.records[index], self.size)
-        except KitError as error:
-            return error
+    pool = ThreadPoolExecutor(torch.get_num_threads(), "decode")
+    ahead: deque[list[Future[tuple[np.ndarray, np.ndarray]]]] = deque()
+    try:
+        for chunk in chunks:
+            ahead.append([pool.submit(load_pair, manifest, records[index], size) for index in chunk])
+            if len(ahead) > AHEAD:
+                yield [pair.result() for pair in ahead.popleft()]
+        while ahead:
+            yield [pair.result() for pair in ahead.popleft()]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def load_pair(manifest: Manifest, record: Record, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,12 +6,9 @@ mask are unchanged and its checksum holds; every other row is made again. The fo
 of what all rows depend on: weights, preprocessing, image size, blocks, precision, kit code, records.
 """
 
-import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from math import isqrt
@@ -93,7 +90,7 @@ class FeatureCache:
             if record.label is None:
                 raise KitError(
                     f"the image {record.image} of {self.name} has no label, so it cannot train prompts; "
-                    "give labels (0 normal, 1 anomalous) in its meta.json."
+                    "put normal images in a folder `good` and prepare it again, or train on another dataset."
                 )
             if record.label == 1 and record.mask is None:
                 raise KitError(
@@ -125,8 +122,9 @@ def features(
     key = _key(manifest, split, backbone, settings)
     folder = _folder(manifest, split, key)
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        if folder.is_file():
+            folder.unlink()
+        with locked(folder / "lock"):
             store = Store(folder, len(records), tower.grid**2, backbone.patch_width, settings.image_size)
             stamps = [manifest.stamp(record) for record in records]
             stale = store.stale(stamps)
@@ -169,7 +167,7 @@ def join_shards(
     folder = _folder(manifest, split, _key(manifest, split, backbone, settings))
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with locked(folder / "lock"):
             total = len(manifest.records(split))
             store = Store(folder, total, tower.grid**2, backbone.patch_width, settings.image_size)
             store.allocate()
@@ -191,20 +189,6 @@ def _tower(backbone: Backbone, settings: FeatureSettings) -> ImageTower:
             f"in {backbone.precision}; call backbone.to(device, {settings.precision!r}) first."
         )
     return backbone.image_tower(settings.image_size, settings.vv_blocks, settings.class_norm)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time fills a cache; the others wait, and then find it filled.
-
-    The lock is given back and not only closed: decoding processes, which an error may leave for a while, have
-    it open too.
-    """
-    with locked(folder / "lock") as lock:
-        try:
-            yield
-        finally:
-            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def _key(manifest: Manifest, split: Split, backbone: Backbone, settings: FeatureSettings) -> dict[str, Any]:

@@ -21,6 +21,15 @@ _DECODING = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, 
 # Pillow only warns of images up to twice its limit; `opened` refuses them in a sentence.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
+# What converts to RGB and to grey; Lab, for one, does not without a colour profile.
+_MODES = {
+    *["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "I", "F"],
+    "I;16",
+    "I;16B",
+    "I;16L",
+    "I;16N",
+}
+
 _THRESHOLD: dict[MaskRule, int] = {"nonzero": 0, "half": 127}
 
 
@@ -32,6 +41,11 @@ def opened(path: Path) -> Iterator[Image.Image]:
             # Up to twice the limit Pillow only warns.
             if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
+            if image.mode not in _MODES:
+                raise KitError(
+                    f"the image {path} has {image.mode}-mode pixels, which the kit does not convert; save it "
+                    "as RGB or grey."
+                )
             yield image
     except FileNotFoundError as error:
         raise KitError(

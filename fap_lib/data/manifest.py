@@ -4,14 +4,27 @@ A prepared dataset is a folder with `meta.json` (images, masks, categories) and,
 it, `dataset.json` (its name and how its masks are read). All paths are relative to that folder.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from fap_lib.core import arguments
-from fap_lib.core.errors import KitError
-from fap_lib.core.files import read_json, read_lines, write_json
+from fap_lib.core.errors import SHOWN, KitError, shown
+from fap_lib.core.files import (
+    as_json,
+    parse_json,
+    read_json,
+    read_lines,
+    read_text,
+    write_json,
+    write_text,
+)
+
+DIGEST = "digest"
+"""The entry of `dataset.json` that `meta.json` is checked against."""
 
 Split = Literal["train", "test"]
 MaskRule = Literal["nonzero", "half"]
@@ -110,7 +123,8 @@ def read_manifest(root: Path) -> Manifest:
             f"there is no manifest at {path}; prepare the dataset with `fap data prepare`, "
             "or give the folder that holds its meta.json."
         )
-    content = read_json(path, "manifest")
+    text = read_text(path, "manifest")
+    content = parse_json(text, path, "manifest")
     parts: dict[Split, Any] = {}
     for key, value in content.items() if isinstance(content, dict) else ():
         split = next((known for known in get_args(Split) if known == key.lower()), None)
@@ -135,18 +149,25 @@ def read_manifest(root: Path) -> Manifest:
 
     name: str = root.name
     rule: MaskRule = "nonzero"
-    generated = False
+    generated, noted = False, None
     if (root / "dataset.json").is_file():
         about = read_json(root / "dataset.json", "dataset description")
         if not isinstance(about, dict):
             raise KitError(f"the dataset description {root / 'dataset.json'} must be an object.")
-        name, rule = about.get("name", name), about.get("mask_rule", rule)
+        name = arguments.name(about.get("name", name), "dataset's name")
+        rule = about.get("mask_rule", rule)
         generated = "draw" in about
+        noted = about.get(DIGEST)
     if rule not in get_args(MaskRule):
         known = ", ".join(get_args(MaskRule))
         raise KitError(f"{root / 'dataset.json'} names the mask rule {rule!r}; known rules: {known}.")
     if (root / DETAILS).is_file():
         _check_unedited(root, splits)
+    if noted not in (None, digest(name, rule, text)):
+        raise KitError(
+            f"{path} or dataset.json beside it has changed since the dataset was prepared, so labels and "
+            f"masks may be wrong; prepare it again (or, if you mean it, delete {DIGEST!r} in dataset.json)."
+        )
     return Manifest(root, name, rule, splits, faults, notes, generated)
 
 
@@ -189,22 +210,46 @@ def write_manifest(manifest: Manifest, about: dict[str, Any]) -> None:
                     "anomaly": record.label,
                 }
             )
+    text = as_json(splits)
+    known = {"name": manifest.name, "mask_rule": manifest.mask_rule}
     # `meta.json` is what makes a folder a dataset, so it comes last: it is never read without its mask rule.
     write_json(
         manifest.root / "dataset.json",
-        {"name": manifest.name, "mask_rule": manifest.mask_rule, **about},
+        {**known, DIGEST: digest(manifest.name, manifest.mask_rule, text), **about},
     )
-    write_json(manifest.root / "meta.json", splits)
+    write_text(manifest.root / "meta.json", text)
+
+
+def digest(name: str, rule: str, text: str) -> str:
+    """SHA-256 of what a prepared dataset must not change in silence: name, mask rule, text of `meta.json`."""
+    return hashlib.sha256(json.dumps([name, rule, text]).encode()).hexdigest()
 
 
 def _records(path: Path, split: str, categories: Any) -> Iterable[Record]:
     if not isinstance(categories, dict):
         raise KitError(f"in {path}, '{split}' must map each category to a list of images.")
     for category, entries in categories.items():
+        if not _is_word(category):
+            raise KitError(
+                f"in {path}, '{split}' names a category {shown(category)}; it must be a short text."
+            )
         if not isinstance(entries, list):
             raise KitError(f"in {path}, '{split}' / '{category}' must be a list of images.")
         for index, entry in enumerate(entries):
             yield _record(f"{path}, '{split}' / '{category}', entry {index}", category, entry)
+
+
+def _is_word(value: Any) -> bool:
+    """Whether a value can name a category or a defect."""
+    return isinstance(value, str) and 0 < len(value) <= SHOWN and value.isprintable()
+
+
+def _is_path(value: Any) -> bool:
+    """Whether a value is a path that stays in the dataset's folder."""
+    if not isinstance(value, str) or not value or len(value) > 4000 or not value.isprintable():
+        return False
+    path = PurePosixPath(value)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def _record(where: str, category: str, entry: Any) -> Record:
@@ -214,13 +259,20 @@ def _record(where: str, category: str, entry: Any) -> Record:
     if missing:
         raise KitError(f"{where}: the key {missing[0]!r} is missing.")
     image, mask, label = entry["img_path"], entry.get("mask_path"), entry["anomaly"]
-    if not isinstance(image, str) or not image:
-        raise KitError(f"{where}: 'img_path' must be a file path, found {image!r}.")
-    if not (mask is None or isinstance(mask, str)):
-        raise KitError(f"{where}: 'mask_path' must be a file path or empty, found {mask!r}.")
+    if not _is_path(image):
+        raise KitError(
+            f"{where}: 'img_path' must be a file path below the dataset's folder, found {shown(image)}."
+        )
+    if not (mask is None or mask == "" or _is_path(mask)):
+        raise KitError(
+            f"{where}: 'mask_path' must be a file path or empty, found {shown(mask)}; a path must lie below "
+            "the dataset's folder."
+        )
     if isinstance(label, bool | float) and label in (0, 1):
         label = int(label)  # true and 1.0 say what 1 says
     if not (label is None or (type(label) is int and label in (0, 1))):
-        raise KitError(f"{where}: 'anomaly' must be 0, 1 or null, found {label!r}.")
-    defect = str(entry.get("specie_name") or ("defect" if label else "good"))
+        raise KitError(f"{where}: 'anomaly' must be 0, 1 or null, found {shown(label)}.")
+    defect = entry.get("specie_name") or ("defect" if label else "good")
+    if not _is_word(defect):
+        raise KitError(f"{where}: 'specie_name' must be a short text, found {shown(defect)}.")
     return Record(image, mask or None if label else None, category, defect, label)

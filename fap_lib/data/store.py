@@ -69,17 +69,17 @@ class Store:
         """Indices of the rows that cannot be trusted."""
         count = len(stamps)
         try:
-            table = np.load(self.path("rows"))
-            data = [np.load(self.path(name), mmap_mode="r") for name in ("image", "patches", "masks")]
+            table = np.array(_load(self.path("rows")))
+            data = [_load(self.path(name)) for name in ("image", "patches", "masks")]
             fits = table.dtype == _ROW and all(
                 array.shape == self.arrays[name][0] and array.dtype == self.arrays[name][1]
                 for name, array in zip(("image", "patches", "masks"), data, strict=True)
             )
-        except (FileNotFoundError, ValueError, EOFError):
+        except Exception:  # whatever NumPy stumbles over, the answer is the same: make it again
             fits = False
         if not fits or table.shape != (count,):
             for name in self.arrays:
-                self.path(name).unlink(missing_ok=True)
+                _remove(self.path(name))
             return np.arange(count)
 
         def trusted(index: int) -> bool:
@@ -93,9 +93,18 @@ class Store:
         return np.flatnonzero(~np.array(good, dtype=bool))
 
     def adopt(self, source: Path, start: int) -> None:
-        """Copy all rows of another cache into this one, from row `start` on; the table of rows last."""
-        for name in self.arrays:
-            rows = np.load(source / f"{name}.npy", mmap_mode="r")
+        """Copy all rows of another cache into this one, from row `start` on; the table of rows last. Of a
+        cache with a damaged file nothing is taken."""
+        try:
+            found = {name: _load(source / f"{name}.npy") for name in self.arrays}
+        except Exception:  # see `stale`
+            return
+        if any(
+            (rows.shape[1:], rows.dtype) != (self.arrays[name][0][1:], self.arrays[name][1])
+            for name, rows in found.items()
+        ):
+            return
+        for name, rows in found.items():
             with open(self.path(name), "r+b") as file:
                 file.seek(_data_offset(file) + start * rows[0].nbytes)
                 for first in range(0, len(rows), _COPIED):
@@ -127,6 +136,19 @@ class _Writer:
             file = self.files[name]
             file.seek(self.offsets[name] + index * value.nbytes)
             file.write(value.tobytes())
+
+
+def _load(path: Path) -> np.ndarray:
+    """A memory-mapped array; never a pickle or an archive, whatever a damaged file begins with."""
+    return np.lib.format.open_memmap(path, mode="r")
+
+
+def _remove(path: Path) -> None:
+    """Remove whatever stands in the place of a file."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _data_offset(file: BinaryIO) -> int:

@@ -11,7 +11,7 @@ import torch
 
 from fap_lib.clip import mini
 from fap_lib.clip.backbone import RANDOM, TINY, weights_at_hand, widths
-from fap_lib.core import paths
+from fap_lib.core import arguments, paths
 from fap_lib.core.config import FeatureSettings, load_yaml
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import sha256
@@ -82,11 +82,11 @@ def _weights(features: FeatureSettings) -> Finding:
     what = f"weights of {features.backbone}"
     if features.backbone in (TINY, mini.MINI, mini.SILENT) or features.weights == RANDOM:
         return Finding(what, "ok", "come with the kit")
-    if features.weights and not Path(features.weights).expanduser().is_file():
+    if features.weights and not arguments.place(features.weights).is_file():
         return Finding(
             what, "missing", f"not at {features.weights}", "give their path in the grid's settings"
         )
-    place = Path(features.weights).expanduser() if features.weights else weights_at_hand(features.backbone)
+    place = arguments.place(features.weights) if features.weights else weights_at_hand(features.backbone)
     if place is None:
         todo = f"`fap weights {features.backbone}` fetches them, or says what to put where"
         return Finding(what, "missing", "not here", todo)

@@ -7,14 +7,15 @@ in a folder of its own; `fap_lib.grids.snakemake` runs them.
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from fap_lib.checkpoints import read_header
-from fap_lib.core import paths
+from fap_lib.core import arguments, paths
+from fap_lib.core.arguments import SEED
 from fap_lib.core.config import Mode, Profile, Settings, load_profile, load_yaml
-from fap_lib.core.errors import KitError, nearest
+from fap_lib.core.errors import KitError, nearest, shown
 from fap_lib.core.files import sha256
 from fap_lib.core.fingerprint import fingerprint
 from fap_lib.official.inspection import check_fits, is_official
@@ -64,9 +65,9 @@ class Grid(Settings):
 
     title: ClassVar[str] = "grid"
     profile: str
-    datasets: dict[str, list[str]] = Field(min_length=1)
+    datasets: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(min_length=1)
     """Each auxiliary dataset with the datasets its prompts are tested on."""
-    seeds: list[int] = Field(default=[111], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, le=SEED)]] = Field(default=[111], min_length=1)
     modes: list[Mode] = Field(default=["paper"])
     """FAPrompt and its ablations are trained in each of these; none: nothing is trained."""
     prompts: dict[str, str] = Field(default_factory=dict)
@@ -77,10 +78,10 @@ class Grid(Settings):
     """Names of presets, or the beginning that several share (`k` for k-1, k-2, ...), or `all`."""
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Changes of the profile for all runs, such as backbone and image size."""
-    device: str = "auto"
-    shards: dict[str, int] = Field(default_factory=dict)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    shards: dict[str, Annotated[int, Field(gt=0, le=100_000)]] = Field(default_factory=dict)
     """In how many jobs the features of a large dataset are extracted."""
-    threads: int = Field(1, gt=0)
+    threads: int = Field(1, gt=0, le=1024)
     """Of each job. Figures may differ in the last digits between numbers of threads."""
 
     @property
@@ -182,8 +183,8 @@ def chosen(grid: Grid) -> list[Preset]:
             hits = [name for name in own if word in (name, "all") or name.startswith(f"{word}-")]
             if not hits:
                 raise KitError(
-                    f"unknown name {word!r} among the grid's {group}; the nearest is {nearest(word, own)!r} "
-                    f"(known: {', '.join(own)}, the beginning of several, or all)."
+                    f"unknown name {shown(word)} among the grid's {group}; the nearest is "
+                    f"{nearest(word, own)!r} (known: {', '.join(own)}, the beginning of several, or all)."
                 )
             names += hits
     return [by_name[name] for name in dict.fromkeys(names)]
@@ -376,12 +377,13 @@ class _Builder:
 
 
 def _check_dataset(name: str) -> None:
+    arguments.name(name, "dataset")
     known = preparation.known()
-    prepared = (paths.data() / name / "meta.json").is_file() and "/" not in name
+    prepared = (paths.data() / name / "meta.json").is_file()
     if name in known or preparation.is_generated(name) or prepared:
         return
     raise KitError(
-        f"unknown dataset {name!r}; the nearest is {nearest(name, known)!r} (known: {', '.join(known)}, "
+        f"unknown dataset {shown(name)}; the nearest is {nearest(name, known)!r} (known: {', '.join(known)}, "
         f"and whatever is prepared in {paths.data()})."
     )
 

@@ -10,7 +10,7 @@ from fap_lib.core.errors import KitError
 from fap_lib.core.files import atomic, read_json, write_text
 from fap_lib.grids.jobs import DONE, PLAN, is_done
 from fap_lib.grids.tables import RESULTS, checked
-from fap_lib.runs.record import RUN_FILE
+from fap_lib.runs.record import read_run, result
 from fap_lib.runs.results import METRICS
 
 TABLES = "results"
@@ -41,13 +41,13 @@ def gather_results(folder: Path) -> pd.DataFrame:
     for facts in _jobs(folder)["results"]["facts"]["rows"]:
         place = folder / facts["run"]
         if is_done(folder, facts["run"]):
-            made = read_json(place / RUN_FILE, "run manifest")
+            made = read_run(place)
             how = {
                 "backbone": made["weights"]["backbone"],
                 "trained": made["weights"]["trained"],
                 "image_size": made["settings"]["features"]["image_size"],
             }
-            metrics = read_json(place / f"{METRICS}.json", "metrics")["metrics"]
+            metrics = read_json(result(place, f"{METRICS}.json"), "metrics")["metrics"]
             rows += [{**facts, **how, **row, "dataset": facts["dataset"]} for row in metrics]
     if not rows:
         return pd.DataFrame()
@@ -82,7 +82,7 @@ def costs(folder: Path) -> pd.DataFrame:
     rows = []
     for name, job in _jobs(folder).items():
         if job["kind"] != "results" and is_done(folder, name):
-            made = read_json(folder / name / RUN_FILE, "run manifest")
+            made = read_run(folder / name)
             rows.append(
                 {
                     "kind": job["kind"],

@@ -14,6 +14,7 @@ from fap_lib.checkpoints import Checkpoint, read_header, save_prompts
 from fap_lib.clip import mini
 from fap_lib.clip.backbone import Backbone, device_name, load_backbone
 from fap_lib.clip.state_file import is_safetensors
+from fap_lib.core import arguments
 from fap_lib.core.config import FeatureSettings, Precision, load_profile, profile_of
 from fap_lib.core.errors import KitError
 from fap_lib.data.encoding import BATCH, encode
@@ -131,7 +132,7 @@ class Detector:
             KitError: no such prompts or weights, prompts of another CLIP, a damaged file, an unknown device.
         """
         device = device_name(device)
-        path = mini.prompts(str(prompts)) if prompts in SHIPPED else Path(prompts).expanduser()
+        path = mini.prompts(str(prompts)) if prompts in SHIPPED else arguments.place(prompts)
         backbone, checkpoint, sigma = _open(path, weights, profile)
         backbone.to(device, dtype or checkpoint.features.precision)
         detector = cls(backbone, checkpoint, sigma, device, batch_size)

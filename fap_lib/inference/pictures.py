@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fap_lib.core import arguments
 from fap_lib.core.errors import KitError
 from fap_lib.data.images import open_image
 
@@ -31,7 +32,7 @@ def decode(picture: Picture, name: str) -> Image.Image:
         KitError: it is missing, damaged, too large, or of a kind that is not understood; `name` says which.
     """
     if isinstance(picture, str | Path):
-        return open_image(Path(picture).expanduser())
+        return open_image(arguments.place(picture))
     if isinstance(picture, Image.Image):
         try:
             picture.load()

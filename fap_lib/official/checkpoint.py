@@ -1,6 +1,7 @@
 """The authors' checkpoints: `.pth` files that hold the state dict of their prompt learner."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from fap_lib.clip.state_file import is_safetensors, read_state
 from fap_lib.core.config import FeatureSettings, ModelSettings
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import sha256
+from fap_lib.core.untrusted import check_tensors, door
 from fap_lib.model import FAPrompt
 
 OFFICIAL_NAMES = {
@@ -32,6 +34,11 @@ OFFICIAL_SHA256 = {
 
 TRAINED_ON = {"train_on_mvtecad.pth": "mvtec", "train_on_visa.pth": "visa"}
 """What each of them was learned on."""
+
+MOST = 1 << 30
+"""Bytes of an official checkpoint's tensors; the published ones take a fiftieth."""
+
+_KIND = "an official checkpoint of FAPrompt"
 
 # Saved by the official code and never read by it (ledger: unused-projections), or rebuilt from CLIP.
 _OFFICIAL_UNUSED = ("compound_prompt_projections.", "token_prefix_", "token_suffix_", "tokenized_prompts_")
@@ -135,9 +142,15 @@ def read_official(path: Path) -> dict[str, Tensor]:
     if known and (found := sha256(path)) != known:
         raise KitError(f"{path} is not the published {path.name}: SHA-256 {found}, expected {known}.")
     content = read_state(path)
+    with door(path, _KIND):
+        return _checked(content, path)
+
+
+def _checked(content: Any, path: Path) -> dict[str, Tensor]:
     state = content.get("prompt_learner") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not {"ctx_pos", "ctx_neg"} <= set(state):
         raise KitError(f"{path} is not an official checkpoint: it must hold 'prompt_learner' with 'ctx_pos'.")
+    check_tensors(state, path, _KIND, MOST)
     deep = sorted((key for key in state if key.startswith("compound_prompts_text.")), key=_trailing_number)
     fixed = {ours: theirs for ours, theirs in OFFICIAL_NAMES.items() if ours != "prompts.deep"}
     missing = [theirs for theirs in fixed.values() if theirs not in state]
@@ -154,10 +167,14 @@ def read_official(path: Path) -> dict[str, Tensor]:
         )
         raise KitError(f"{path} is not an official checkpoint of FAPrompt: {problem}.")
 
+    if [_trailing_number(key) for key in deep] != list(range(len(deep))):
+        raise KitError(
+            f"{path} is not an official checkpoint of FAPrompt: a layer of deep tokens is missing."
+        )
     for name in (*fixed.values(), *deep):
         dimensions = 4 if name.startswith("ctx_") else 1 if name.endswith("bias") else 2
         alike = name not in deep or getattr(state[name], "shape", None) == state[deep[0]].shape
-        if not isinstance(state[name], Tensor) or state[name].dim() != dimensions or not alike:
+        if state[name].dim() != dimensions or not state[name].numel() or not alike:
             raise KitError(f"{path} is not an official checkpoint of FAPrompt: {name} has another shape.")
     own = {ours: state[theirs].float() for ours, theirs in fixed.items()}
     own["prompts.normal"] = own["prompts.normal"].flatten(0, -2)

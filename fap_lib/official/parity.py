@@ -12,18 +12,20 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from fap_lib.clip.backbone import Backbone
 from fap_lib.clip.image_tower import ImageFeatures
-from fap_lib.core.config import Mode, ModelSettings, TrainSettings
-from fap_lib.core.errors import KitError
+from fap_lib.core.config import Mode, ModelSettings, Settings, TrainSettings
+from fap_lib.core.errors import KitError, shown
+from fap_lib.core.untrusted import arrays, door
 from fap_lib.maps import pixel_maps
 from fap_lib.model import FAPrompt
 from fap_lib.official.checkpoint import OFFICIAL_NAMES, official_name
@@ -203,21 +205,54 @@ def relative_error(ours: Any, theirs: np.ndarray) -> float:
     return norm / max(float(np.linalg.norm(reference)), 1e-30)
 
 
+class Config(Settings):
+    """The entry `config` of a parity file: sizes of the model and its inputs. `dpam` counts the blocks with
+    value-value attention and one more."""
+
+    title: ClassVar[str] = "parity"
+    pos_size: int = Field(ge=14, le=1022, multiple_of=14)
+    size: int = Field(ge=14, le=1022, multiple_of=14)
+    vlayers: int = Field(ge=1, le=48)
+    vwidth: int = Field(ge=64, le=2048, multiple_of=64)
+    tlayers: int = Field(ge=1, le=48)
+    deep_layers: int = Field(ge=1, le=48)
+    dpam: int = Field(ge=1, le=49)
+    B: int = Field(ge=1, le=64)
+    full: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.deep_layers > self.tlayers or self.dpam > self.vlayers + 1:
+            raise ValueError("it names more layers than its towers have")
+        if 12 * self.vwidth**2 * self.vlayers > 1e9 or self.B * (self.size // 14) ** 2 > 1e5:
+            raise ValueError("its model or its images are larger than any CLIP's")
+        return self
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the sizes of a parity file.
+
+    Raises:
+        KitError: the file is missing or not in the format.
+    """
+    if not path.is_file():
+        raise KitError(f"there is no parity file at {path}.")
+    reference = arrays(path)
+    with door(path, "a parity file: an .npz archive with a JSON entry 'config'"):
+        config = Config.parse(json.loads(str(reference.pop("config")))).model_dump()
+    for name, values in reference.items():
+        if values.dtype.kind not in "fiu":
+            raise KitError(f"{path} is not a parity file: {shown(name)} holds no numbers.")
+    return reference, config
+
+
 def compare(path: Path) -> list[tuple[str, float, float]]:
     """Compare the kit with a parity file: (array, relative error, tolerance) of each shared array.
 
     Raises:
         KitError: the file is missing or not in the format.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            reference = {key: file[key] for key in file.files}
-        config = json.loads(str(reference.pop("config")))
-    except FileNotFoundError as error:
-        raise KitError(f"there is no parity file at {path}.") from error
-    except (KeyError, ValueError, OSError) as error:
-        raise KitError(f"{path} is not a parity file: an .npz archive with a JSON entry 'config'.") from error
-
+    reference, config = read(path)
     backbone = build_backbone(config)
     raw = backbone.image_tower(config["size"], config["dpam"] - 1)(build_inputs(config)[0])
     raw = ImageFeatures(

@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 
 import nbformat
 import papermill
+from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
@@ -45,6 +47,12 @@ class SocketKernelManager(AsyncKernelManager):
         self._sockets = tempfile.mkdtemp(prefix="fap-")
         unix = {"transport": "ipc", "ip": f"{self._sockets}/k"} if hasattr(socket, "AF_UNIX") else {}
         super().__init__(**unix, **options)
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """This very Python, whichever kernels a user has installed under whichever name."""
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=[*command, "--log-level=CRITICAL"], display_name="Python 3", language="python")
 
     async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
         # A failed cell says so in the notebook; on a terminal a stopped kernel has nothing to add.
@@ -111,6 +119,7 @@ def _execute(
                 progress_bar=False,
                 kernel_manager_class=manager,
                 start_timeout=START_TIMEOUT,
+                stderr_file=sys.stderr,  # where a kernel says for whom it waits
             )
     except PapermillExecutionError as error:
         if error.ename == KitError.__name__:

@@ -1,5 +1,7 @@
 """What a run leaves behind: `run.json`, so that each figure leads back to how it was made."""
 
+import hashlib
+import json
 import platform
 import resource
 import subprocess
@@ -16,10 +18,16 @@ from fap_lib import __version__
 from fap_lib.clip.backbone import Backbone
 from fap_lib.core import paths
 from fap_lib.core.config import Profile
-from fap_lib.core.files import disk_errors, sha256, write_json
+from fap_lib.core.errors import KitError
+from fap_lib.core.files import disk_errors, read_json, sha256, write_json
 from fap_lib.data.manifest import Manifest
 
 RUN_FILE = "run.json"
+
+_DIGEST = "digest"
+"""The entry with a SHA-256 of all others; records of older kits have none."""
+
+_RESULTS = {".csv", ".json", ".jsonl", ".npy", ".safetensors"}
 
 
 @dataclass
@@ -32,7 +40,8 @@ class Run:
     started: float = field(default_factory=time.perf_counter)
 
     def finish(self, **results: Any) -> Path:
-        """Write `run.json` atomically and return its path. `results` are JSON values."""
+        """Write `run.json` atomically, with a digest of every result in the folder, and return its path.
+        `results` are JSON values."""
         path = self.folder / RUN_FILE
         spent = {
             "seconds": round(time.perf_counter() - self.started, 2),
@@ -41,8 +50,42 @@ class Run:
             if torch.cuda.is_available()
             else None,
         }
-        write_json(path, {"kind": self.kind, **self.facts, **spent, **results})
+        kept = [item for item in self.folder.iterdir() if item.suffix in _RESULTS and item != path]
+        files = {item.name: sha256(item) for item in sorted(kept) if item.is_file()}
+        content = {"kind": self.kind, **self.facts, **spent, **results, "files": files}
+        write_json(path, {**content, _DIGEST: _digest(content)})
         return path
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What `finish` wrote into a run's folder.
+
+    Raises:
+        KitError: there is nothing, or it is not as it was written.
+    """
+    path = folder / RUN_FILE
+    content = read_json(path, "run manifest")
+    if not isinstance(content, dict) or content.pop(_DIGEST, None) not in (None, _digest(content)):
+        raise KitError(f"{path} has changed since it was written; run that step again.")
+    return content
+
+
+def result(folder: Path, name: str) -> Path:
+    """The path of a run's result, whose content is as the run wrote it.
+
+    Raises:
+        KitError: it is missing or has changed.
+    """
+    path, noted = folder / name, read_run(folder).get("files", {})
+    if not path.is_file():
+        raise KitError(f"there is no {name} in {folder}; run that step again.")
+    if name in noted and sha256(path) != noted[name]:
+        raise KitError(f"{path} has changed since its run, or is damaged; run that step again.")
+    return path
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def start_run(

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from fap_lib.core.files import read_json, write_text
+from fap_lib.core.files import write_text
 from fap_lib.core.inline import image_tag
 from fap_lib.evaluation.scoring import MEAN
-from fap_lib.runs.record import RUN_FILE
+from fap_lib.runs.record import read_run
 
 PAGE = "report.html"
 
@@ -34,7 +34,7 @@ def write_report(folder: Path, metrics: list[dict[str, Any]], label: str, title:
         metrics: tidy rows of all datasets, as `scoring.evaluate` makes them. label: what they mean.
         title: the page's heading. step: the folder of the step whose `run.json` the page tells.
     """
-    run = read_json(step / RUN_FILE, "run manifest")
+    run = read_run(step)
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f'<p class="note">These figures come from {html.escape(label)}.</p>',

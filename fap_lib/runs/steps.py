@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fap_lib.clip import mini
-from fap_lib.core import paths
+from fap_lib.core import arguments, paths
 from fap_lib.core.config import FeatureSettings, load_profile
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import disk_errors, locked, sha256
@@ -42,7 +42,7 @@ def weights_digest(settings: FeatureSettings) -> str:
     if settings.backbone == mini.MINI:
         candidates = [mini.WEIGHTS / f"{mini.MINI}.safetensors"]
     if settings.weights:
-        candidates = [Path(settings.weights).expanduser()]
+        candidates = [arguments.place(settings.weights)]
     found = [sha256(path) for path in candidates if path.is_file()]
     return found[0] if found else f"{settings.backbone}, {settings.weights or 'open_clip'}"
 
