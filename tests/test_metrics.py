@@ -140,7 +140,7 @@ def ordered(first: str, masks: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("first", ["anomalous", "normal"])
-@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_bounds_hold_where_all_pixels_share_a_bin_and_are_no_wider(monkeypatch, first, share):
     """Bins as coarse as can be, in the two orders that cost the most."""
     monkeypatch.setattr(metrics, "_FINE_TOTAL", 1)
@@ -159,8 +159,9 @@ def test_bounds_hold_where_all_pixels_share_a_bin_and_are_no_wider(monkeypatch, 
         assert off <= found[name].error + 1e-9, name
     assert found["auroc"].error == pytest.approx(0.5)
     assert abs(found["auroc"].value - exact["auroc"]) == pytest.approx(0.5)
+    worst = 1 / (1 + (~masks).sum())  # precision at the first anomalous pixel, behind all normal ones
+    assert found["ap"].error == pytest.approx(max(1 - share, share - worst))
     if first == "anomalous":
-        assert found["ap"].error == pytest.approx(1 - share)
         assert found["f1_max"].error == pytest.approx(1 - found["f1_max"].value)
 
 
