@@ -59,11 +59,12 @@ figures: $(DEMO) ## draw all figures as PDF and PNG into build/figures
 $(DEMO): | $(VENV)/.ready
 	$(RUN) -m fap_lib.cli demo
 
-lint: $(VENV)/.ready ## ruff (lint and format) and mypy
+lint: $(VENV)/.ready ## ruff (lint and format), mypy, rooms, dependencies
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/deptry .
 
 reproduce: $(VENV)/.ready ## train on one dataset, test on others: DATA=folder TRAIN=name TEST=name,name [PROFILE=paper SETTINGS=file]
 	$(RUN) -m fap_lib.cli reproduce --data "$(DATA)" --train "$(TRAIN)" --test "$(TEST)" --profile "$(PROFILE)" \
