@@ -7,7 +7,8 @@ What is understood of a category's folder, by the names of its subfolders (in an
     images, masks                                   a mask with an anomalous pixel: anomalous; empty: normal
     images only, in `images` or directly            unlabelled: scores, no metrics
 
-A mask is called as its image is, or STEM_mask. A folder without images of its own and of no such form holds
+A mask is called as its image is, or STEM_mask, STEM_label, STEM_gt, STEM_seg. Folders of masks have
+one of the usual names (`MASKS`). A folder without images of its own and of no such form holds
 one category a subfolder.
 """
 
@@ -28,7 +29,12 @@ from fap_lib.data.images import binarise, open_image
 from fap_lib.data.manifest import Manifest, MaskRule, Record, read_manifest
 
 GOOD = ("good", "ok", "normal")
-MASKS = ("ground_truth", "masks", "mask", "gt")
+MASKS = (
+    *("ground_truth", "masks", "mask", "gt", "ground truth", "groundtruth", "mask_images", "labels", "label"),
+    *("annotations", "segmentation", "segmentations"),
+)
+ENDINGS = (*MASK_ENDINGS, "_label", "_gt", "_seg")
+"""What a mask's name has after its image's."""
 IMAGES = ("images", "image", "imgs")
 BY_MASK = "anomaly"
 """The kind of images whose mask alone says that they are anomalous."""
@@ -185,7 +191,8 @@ def _masks(images: Path, masks: Path | None) -> dict[str, Path]:
     found, files = _stems(masks), visible_images(images)
     if files and found and not any(_mask(path, found) for path in files):
         raise KitError(
-            f"no mask in {masks} is called as an image in {images} (as STEM or STEM_mask); rename the masks."
+            f"no mask in {masks} is called as an image in {images} (as STEM, STEM_mask, STEM_label, "
+            "STEM_gt or STEM_seg); rename the masks."
         )
     return found
 
@@ -195,10 +202,14 @@ def _stems(folder: Path | None) -> dict[str, Path]:
 
 
 def _beside(files: list[Path]) -> dict[str, Path]:
-    """The masks among images: STEM_mask beside STEM."""
+    """The masks among images: STEM_mask, STEM_label, STEM_gt or STEM_seg beside STEM."""
     stems = {path.stem for path in files}
-    return {path.stem: path for path in files if path.stem.removesuffix("_mask") in stems - {path.stem}}
+    return {
+        path.stem: path
+        for path in files
+        if any(path.stem.removesuffix(end) in stems - {path.stem} for end in ENDINGS)
+    }
 
 
 def _mask(image: Path, found: dict[str, Path]) -> Path | None:
-    return next((found[image.stem + end] for end in MASK_ENDINGS if image.stem + end in found), None)
+    return next((found[image.stem + end] for end in ENDINGS if image.stem + end in found), None)

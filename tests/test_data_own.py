@@ -94,6 +94,29 @@ def test_masks_beside_images(tmp_path):
     }
 
 
+@pytest.mark.parametrize("folder", ["labels", "Annotations", "Ground Truth", "mask_images", "segmentation"])
+def test_folders_of_masks_by_their_usual_names_are_no_kind_of_defect(folder, tmp_path):
+    for file in ("good/a.png", "bent/b.png"):
+        image(tmp_path / "x" / file, SIZE)
+    mask(tmp_path / "x" / folder / "bent" / "b_label.png", SIZE)
+    assert seen(tmp_path / "x") == {
+        ("test", "good/a.png", None, "x", "good", 0),
+        ("test", "bent/b.png", f"{folder}/bent/b_label.png", "x", "bent", 1),
+    }
+
+
+@pytest.mark.parametrize("end", ["_label", "_gt", "_seg"])
+def test_masks_beside_images_by_their_usual_endings(end, tmp_path):
+    """KolektorSDD: `Part0.jpg` and `Part0_label.bmp`."""
+    for number, box in enumerate(((0.2, 0.2, 0.6, 0.6), (0, 0, 0, 0))):
+        image(tmp_path / "x" / f"Part{number}.jpg", SIZE)
+        mask(tmp_path / "x" / f"Part{number}{end}.bmp", SIZE, box=box)
+    assert seen(tmp_path / "x") == {
+        ("test", "Part0.jpg", f"Part0{end}.bmp", "x", "anomaly", 1),
+        ("test", "Part1.jpg", None, "x", "good", 0),
+    }
+
+
 def test_a_plain_folder_is_unlabelled_and_scored(tmp_path, capsys):
     root = draw(tmp_path / "my photos", "a b.png", "ü.JPG", "日本.png")
     text(root / "notes.txt")

@@ -57,7 +57,11 @@ COLUMNS = [
 
 # Sources whose protocol is not ours: what they say of themselves, or a dataset they cut differently.
 _OTHER_PROTOCOL = {
-    "own evaluation grid": "its source evaluates in a way of its own",
+    # TED smooths a (B, H, W) array with scipy's Gaussian, over B as well.
+    "own evaluation grid": (
+        "its source smooths across the four images of a batch, so that each map is nearly their mean, "
+        "and takes 50 AUPRO thresholds, not 200"
+    ),
     "other protocol": "its source says that its protocol is another",
 }
 _ANOMALYCLIP_SDD = (
