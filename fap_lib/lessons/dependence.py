@@ -64,13 +64,15 @@ def pixel_figures(cache: FeatureCache, index: np.ndarray, maps: Tensor, masks: T
 def aupro_by_steps(maps: Tensor, masks: Tensor, steps: int) -> float:
     """The official AUPRO of maps (n, H, W) with any number of thresholds in place of its 200.
 
-    NaN where fewer than two thresholds have a false positive rate below 0.3.
+    NaN for a flat map, and where fewer than two thresholds have a false positive rate below 0.3.
     """
     weights, regions = region_weights(masks)
     normal = np.sort(maps[~masks].numpy())
     inside, order = maps[masks].sort()
     above = np.r_[weights[order].flip(0).cumsum(0).flip(0).numpy(), 0] / regions
     low, high = (float(end) for end in maps.aminmax())
+    if low == high:
+        return float("nan")
     thresholds = np.arange(low, high, (high - low) / steps)
     fpr = 1 - np.searchsorted(normal, thresholds, side="right") / len(normal)
     pro = above[np.searchsorted(inside.numpy(), thresholds, side="right")]
