@@ -191,8 +191,8 @@ def _masks(images: Path, masks: Path | None) -> dict[str, Path]:
     found, files = _stems(masks), visible_images(images)
     if files and found and not any(_mask(path, found) for path in files):
         raise KitError(
-            f"no mask in {masks} is called as an image in {images} (as STEM, STEM_mask, STEM_label, STEM_gt "
-            "or STEM_seg); rename the masks."
+            f"no mask in {masks} is called as an image in {images} (as STEM, STEM_mask, STEM_label, "
+            "STEM_gt or STEM_seg); rename the masks."
         )
     return found
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from fap_lib.core.files import write_text
 from fap_lib.lessons.lesson import Lesson, open_lesson
-from fap_lib.pictures.explorer import Look, look_at
+from fap_lib.pictures.views import Look, look_at
 from fap_lib.runs.parameters import LessonRun
 
 TARGET = Path(__file__).parent / "extra" / "try" / "maps.js"

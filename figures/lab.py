@@ -216,6 +216,30 @@ class Page:
         time.sleep(1)
         return wait(lambda: self.explorer.screenshot_as_png, 60, "the explorer cannot be seen")
 
+    def panel(self, number: int) -> np.ndarray:
+        """One picture of the figure as the browser shows it, (H, W, 3) integers: 0 the image, 1 the mask."""
+        script = """
+            const plot = document.querySelector('.fap-explorer .js-plotly-plot');
+            const [inner, outer] = [plot.querySelectorAll('.imagelayer image')[arguments[0]], plot]
+                .map(one => one.getBoundingClientRect());
+            return [inner.left - outer.left, inner.top - outer.top, inner.width, inner.height];
+        """
+        left, top, width, height = map(round, self.driver.execute_script(script, number))
+        return self.pixels()[top : top + height, left : left + width]
+
+    def cut(self) -> float:
+        """How many pixels of the explorer lie right of what its cell shows."""
+        script = """
+            const plot = document.querySelector('.fap-explorer .js-plotly-plot .main-svg');
+            const cell = plot.closest('.jp-OutputArea-output').getBoundingClientRect();
+            return plot.getBoundingClientRect().right - Math.min(cell.right, window.innerWidth);
+        """
+        return self.driver.execute_script(script)
+
+    def alternatives(self) -> list[str]:
+        """The words of all pictures among the outputs."""
+        return [picture.get_attribute("alt") or "" for picture in self.all(".jp-OutputArea-output img")]
+
     def unset(self) -> list[str]:
         """Lines and dots of the figure that lost their x or y on the way to the browser."""
         script = """
@@ -229,8 +253,8 @@ class Page:
         """The lines and pictures of the plotly figure, as the browser has them."""
         script = """
             const plot = document.querySelector('.fap-explorer .js-plotly-plot');
-            return {lines: [...plot.querySelectorAll('path.js-line')].map(line => line.getAttribute('d')),
-                    images: [...plot.querySelectorAll('image')].map(image => image.getAttribute('href')
-                        || image.getAttribute('xlink:href'))};
+            return {lines: [...plot.querySelectorAll('.shapelayer path')].map(line => line.getAttribute('d')),
+                    images: [...plot.querySelectorAll('.imagelayer image')].map(
+                        image => image.getAttribute('href') || image.getAttribute('xlink:href'))};
         """
         return self.driver.execute_script(script)

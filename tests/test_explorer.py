@@ -16,8 +16,9 @@ from fap_lib.core.config import ModelSettings
 from fap_lib.evaluation.scoring import score
 from fap_lib.lessons.lesson import Lesson, open_lesson
 from fap_lib.model import FAPrompt
-from fap_lib.pictures import explorer
-from fap_lib.pictures.explorer import Explorer, Look, View
+from fap_lib.pictures import marks, snapshot, views
+from fap_lib.pictures.explorer import Explorer
+from fap_lib.pictures.views import Look, View
 from fap_lib.runs.parameters import LessonRun
 
 LIMIT = 150
@@ -52,7 +53,7 @@ def thread(lesson: Lesson) -> int:
 
 @pytest.fixture(scope="module")
 def look(lesson: Lesson, thread: int) -> Look:
-    return explorer.look_at(lesson, thread)
+    return views.look_at(lesson, thread)
 
 
 @pytest.fixture
@@ -66,11 +67,11 @@ def widget(lesson: Lesson, thread: int) -> Explorer:
 def test_it_shows_what_scoring_computes(lesson: Lesson, tmp_path: Path):
     scores = score(lesson.model, lesson.cache, lesson.profile.scoring, tmp_path / "maps.npy")
     for index in range(0, len(lesson.cache), 7):
-        look = explorer.look_at(lesson, index)
+        look = views.look_at(lesson, index)
         assert look.score == pytest.approx(scores.image[index], abs=1e-5)
         assert np.allclose(look.values[:2, 0], scores.patches[index], atol=1e-5)
         whole = scores.maps(np.array([index]), lesson.profile.scoring.sigma)[0]
-        assert np.allclose(explorer.pixel_map(look, View(10)), whole, atol=1e-5)
+        assert np.allclose(views.pixel_map(look, View(10)), whole, atol=1e-5)
         truth = lesson.cache.masks(np.array([index]))[0].numpy()
         assert np.array_equal(look.truth, truth)
 
@@ -106,7 +107,7 @@ def test_the_most_abnormal_patches_are_those_the_prior_reads(lesson: Lesson, loo
 
 
 def test_released_prompts_read_the_first_patches_and_it_says_so(world: Path):
-    look = explorer.look_at(opened(world, "released"), 0)
+    look = views.look_at(opened(world, "released"), 0)
     assert look.read.tolist() == list(range(10))
     assert "the first 10 patches of the image, not the most abnormal ones" in look.reading
 
@@ -114,7 +115,7 @@ def test_released_prompts_read_the_first_patches_and_it_says_so(world: Path):
 def test_prompts_without_a_prior_say_so(lesson: Lesson):
     settings = ModelSettings(deep_layers=3, n_prompts=2, prior=False)
     model = FAPrompt(lesson.backbone.text_tower, settings, lesson.backbone.patch_width).eval()
-    look = explorer.look_at(replace(lesson, model=model), 0)
+    look = views.look_at(replace(lesson, model=model), 0)
     assert np.array_equal(look.values[0], look.values[1])
     assert not len(look.read)
     assert "no prior" in look.reading
@@ -123,7 +124,7 @@ def test_prompts_without_a_prior_say_so(lesson: Lesson):
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
 def test_an_outline_holds_its_mask_exactly(share: float):
     mask = np.random.default_rng(3).random((13, 13)) < share
-    x, y = explorer.outline(mask)
+    x, y = marks.outline(mask)
     inside = np.zeros_like(mask)  # a pixel is inside if an odd number of upright lines is left of it
     for x0, y0, x1, y1 in zip(x, y, x[1:], y[1:], strict=False):
         if x0 == x1:
@@ -135,7 +136,7 @@ def test_an_outline_holds_its_mask_exactly(share: float):
 def test_an_outline_by_hand():
     mask = np.zeros((3, 3), bool)
     mask[1, 1:] = True
-    x, y = explorer.outline(mask)
+    x, y = marks.outline(mask)
     assert set(zip(x[:-1].tolist(), y[:-1].tolist(), strict=True)) == {
         (0.5, 0.5),
         (2.5, 0.5),
@@ -147,26 +148,32 @@ def test_an_outline_by_hand():
 
 
 def test_squares_and_centres_by_hand():
-    x, y = explorer.squares(np.array([3]), grid=2, size=8)
+    x, y = marks.squares(np.array([3]), grid=2, size=8)
     assert x[:-1].tolist() == [3.5, 7.5, 7.5, 3.5, 3.5]
     assert y[:-1].tolist() == [3.5, 3.5, 7.5, 7.5, 3.5]
-    assert [place.tolist() for place in explorer.centres(np.array([1, 2]), grid=2, size=8)] == [
+    assert [place.tolist() for place in marks.centres(np.array([1, 2]), grid=2, size=8)] == [
         [5.5, 1.5],
         [1.5, 5.5],
     ]
 
 
+def test_paths_by_hand():
+    x, y = np.array([0, 2, 2, np.nan, 5, 6, np.nan]), np.array([0, 0, 1.5, np.nan, 5, 6, np.nan])
+    assert marks.svg_path(x, y) == "M0,0L2,0L2,1.5ZM5,5L6,6Z"
+    assert marks.svg_path(*marks.outline(np.zeros((3, 3), bool))) == "M0,0Z"
+
+
 def test_overlap_by_hand():
     mask, truth = np.array([[1, 1, 0]], bool), np.array([[0, 1, 1]], bool)
-    assert explorer.overlap(mask, truth) == pytest.approx(1 / 3)
-    assert explorer.overlap(mask, ~mask) == 0
-    assert explorer.overlap(mask & ~mask, truth & ~truth) is None
+    assert views.overlap(mask, truth) == pytest.approx(1 / 3)
+    assert views.overlap(mask, ~mask) == 0
+    assert views.overlap(mask & ~mask, truth & ~truth) is None
 
 
 def test_pixels_found_missed_and_falsely_marked_differ(look: Look):
     assert look.truth is not None
     mask = np.roll(look.truth, 3, axis=1)
-    picture = explorer.compared(look, mask).astype(int)
+    picture = marks.compared(look.pixels, look.truth, mask).astype(int)
     spread = np.ptp(picture, axis=2)
     assert (spread[mask | look.truth] > 0).all()
     assert (spread[~mask & ~look.truth] == 0).all()
@@ -175,53 +182,57 @@ def test_pixels_found_missed_and_falsely_marked_differ(look: Look):
 
 
 def test_words(look: Look):
-    mask = explorer.pixel_map(look, View(10, threshold=0.4)) >= 0.4
-    first, second, third, fourth = explorer.sentences(look, View(12, threshold=0.4), mask)
+    mask = views.pixel_map(look, View(10, threshold=0.4)) >= 0.4
+    first, second, third, fourth = views.sentences(look, View(12, threshold=0.4), mask)
     assert first == "pill, thread: the image is anomalous."
     assert second == f"Score {look.score:.3f} ≥ threshold 0.40: called anomalous, right."
     assert f"{mask.sum()} of {mask.size} pixels" in third
     assert fourth.startswith(
         "Squares: the 12 most abnormal patches. Dots: the prior network was trained to read"
     )
-    high = explorer.sentences(look, View(10, threshold=1.0), mask)[1]
+    high = views.sentences(look, View(10, threshold=1.0), mask)[1]
     assert high == f"Score {look.score:.3f} < threshold 1.00: called normal, wrong."
     unknown = replace(look, truth=None, record=replace(look.record, label=None))
-    first, second, third, _ = explorer.sentences(unknown, View(10), mask)
+    first, second, third, _ = views.sentences(unknown, View(10), mask)
     assert "not known" in first
     assert second.endswith("called anomalous.")
     assert "no ground truth" in third
-    assert explorer.compared(unknown, mask).shape == look.pixels.shape
+    assert marks.compared(unknown.pixels, unknown.truth, mask).shape == look.pixels.shape
 
 
 def test_the_picture_without_a_browser(look: Look):
-    figure = explorer.picture(look, View(10))
+    figure = snapshot.picture(look, View(10))
     heat = figure.axes[1].images[0]
     assert heat.get_clim() == (0, 1)
-    assert np.allclose(heat.get_array(), explorer.patch_grid(look, View(10)))
+    assert np.allclose(heat.get_array(), views.patch_grid(look, View(10)))
     plt.close(figure)
 
 
 # What the widgets show
 
 
-def traces(widget: Explorer) -> dict:
-    return {trace.meta: trace for trace in widget.figure.data}
+def shown_by(widget: Explorer) -> dict:
+    """Traces, pictures and shapes of the figure by name."""
+    layout = widget.figure.layout
+    return {trace.meta: trace for trace in widget.figure.data} | {
+        part.name: part for part in (*layout.images, *layout.shapes)
+    }
 
 
 def test_moved_controls_show_what_the_functions_compute(widget: Explorer):
     widget.prompt.value, widget.kind.value = 3, "adapted"
     widget.threshold.value, widget.count.value = 0.7, 4
     assert widget.view == View(4, 3, "adapted", 0.7)
-    shown, look = traces(widget), widget.look
-    mask = explorer.pixel_map(look, widget.view) >= 0.7
-    assert np.array_equal(shown["heat"].z, explorer.patch_grid(look, widget.view))
+    shown, look = shown_by(widget), widget.look
+    mask = views.pixel_map(look, widget.view) >= 0.7
+    assert np.array_equal(shown["heat"].z, views.patch_grid(look, widget.view))
     assert (shown["heat"].zmin, shown["heat"].zmax) == (0, 1)
     for part in ("", " on the map"):
-        assert np.array_equal(shown[f"outline{part}"].x, explorer.outline(mask)[0], equal_nan=True)
-        squares = explorer.squares(look.ranking[:4], look.grid, look.size)
-        assert np.array_equal(shown[f"squares{part}"].y, squares[1], equal_nan=True)
-    assert shown["compared"].source == explorer.data_uri(explorer.compared(look, mask))
-    line = widget.figure.layout.shapes[0]
+        assert shown[f"outline{part}"].path == marks.svg_path(*marks.outline(mask))
+        squares = marks.squares(look.ranking[:4], look.grid, look.size)
+        assert shown[f"squares{part}"].path == marks.svg_path(*squares)
+    assert shown["compared"].source == marks.data_uri(marks.compared(look.pixels, look.truth, mask))
+    line = shown["threshold"]
     assert (line.x0, line.x1) == (0.7, 0.7)
     assert widget.words.value.startswith("pill, thread: the image is anomalous.<br>Score ")
     assert f"Mask: {mask.sum()} of" in widget.words.value
@@ -229,10 +240,10 @@ def test_moved_controls_show_what_the_functions_compute(widget: Explorer):
 
 
 def test_marking_more_patches_changes_no_map_and_no_dot(widget: Explorer):
-    before = traces(widget)["heat"].z.copy()
+    before = shown_by(widget)["heat"].z.copy()
     widget.count.value = 30
-    assert np.array_equal(traces(widget)["heat"].z, before)
-    assert len(traces(widget)["dots"].x) == 10
+    assert np.array_equal(shown_by(widget)["heat"].z, before)
+    assert len(shown_by(widget)["dots"].x) == 10
     assert "Squares: the 30 most abnormal" in widget.words.value
 
 
@@ -245,7 +256,7 @@ def test_choosing_an_image(widget: Explorer, lesson: Lesson):
     record = widget.look.record
     assert (record.category, record.defect) == ("leather", "good")
     assert record.image.endswith("001.png")
-    assert traces(widget)["image"].source == explorer.data_uri(widget.look.pixels)
+    assert shown_by(widget)["image"].source == marks.data_uri(widget.look.pixels)
     assert "the image is normal" in widget.words.value
     for index in range(len(lesson.cache)):
         widget.choose(index)
@@ -259,7 +270,7 @@ def test_names_are_text_and_no_markup(widget: Explorer):
 
 
 def test_pictures_are_light(widget: Explorer):
-    sent = [len(trace.source) for trace in widget.figure.data if trace.type == "image"]
+    sent = [len(picture.source) for picture in widget.figure.layout.images]
     assert max(sent) < 40_000
 
 

@@ -12,8 +12,8 @@ from selenium.webdriver.common.keys import Keys
 
 from fap_lib.core import paths
 from fap_lib.lessons.lesson import Lesson, open_lesson
-from fap_lib.pictures import explorer
-from fap_lib.pictures.explorer import View
+from fap_lib.pictures import marks, views
+from fap_lib.pictures.views import View
 from fap_lib.runs.parameters import LessonRun
 from figures import lab
 
@@ -21,7 +21,7 @@ NOTEBOOK = "11_explorer.ipynb"
 
 pytestmark = pytest.mark.skipif(bool(lab.lacking()), reason=f"not installed: {lab.lacking()}")
 
-PATIENCE = 300
+PATIENCE = 900
 """Seconds for all cells to run; a busy machine is no fault."""
 
 
@@ -47,8 +47,8 @@ def page(world: Lesson, home: Path, tmp_path: Path) -> Iterator[lab.Page]:
 
 def said(lesson: Lesson, index: int, view: View) -> list[str]:
     """The words that belong under the picture, from the plain functions."""
-    look = explorer.look_at(lesson, index)
-    return explorer.sentences(look, view, explorer.pixel_map(look, view) >= view.threshold)
+    look = views.look_at(lesson, index)
+    return views.sentences(look, view, views.pixel_map(look, view) >= view.threshold)
 
 
 def test_moving_the_controls_changes_the_picture(page: lab.Page, world: Lesson):
@@ -59,13 +59,29 @@ def test_moving_the_controls_changes_the_picture(page: lab.Page, world: Lesson):
         words = said(world, index, view)
         lab.wait(lambda: page.words() == words, 60, f"the words are {page.words()} and not {words}")
 
+    def expect_mask(index: int, view: View) -> None:
+        """The last panel's pixels are those of the mask that belongs to `view`."""
+        look = views.look_at(world, index)
+        mask = marks.compared(look.pixels, look.truth, views.pixel_map(look, view) >= view.threshold)
+
+        def differ() -> float:
+            seen = page.panel(1)
+            rows, columns = (np.arange(len(mask)) * side // len(mask) for side in seen.shape[:2])
+            return np.abs(seen[rows][:, columns] - mask).mean()
+
+        lab.wait(lambda: differ() < 10, 30, f"the last panel differs by {differ():.0f} grey levels")
+
     def expect_changed(before: np.ndarray) -> None:
         """At least some hundred pixels of the figure differ."""
         lab.wait(
             lambda: (np.abs(page.pixels() - before).max(2) > 30).sum() > 200, 30, "the picture is the same"
         )
 
+    # After "Run All", too, the last panel is what the words are about.
     expect(thread, View(10))
+    expect_mask(thread, View(10))
+    assert len(page.alternatives()) >= 2
+    assert all(len(words) > 20 for words in page.alternatives())
     first, lines = page.pixels(), page.drawn()
 
     begin = time.perf_counter()
@@ -76,6 +92,7 @@ def test_moving_the_controls_changes_the_picture(page: lab.Page, world: Lesson):
     expect(thread, View(10, threshold=0.3))
     expect_changed(first)
     lab.wait(lambda: page.drawn()["lines"] != lines["lines"], 30, "the outline is the same")
+    expect_mask(thread, View(10, threshold=0.3))
     assert page.unset() == []
     assert page.drawn()["images"][0] == lines["images"][0]  # the image itself is not sent again
     assert page.drawn()["images"][-1] != lines["images"][-1]

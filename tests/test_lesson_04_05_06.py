@@ -297,3 +297,22 @@ def test_bars_have_a_group_a_dataset():
     ]
     figure = style.dataset_bars(pd.DataFrame(rows), "image", "auroc")
     assert len(figure.axes[0].patches) == 6
+
+
+def test_a_missing_bar_says_so_and_a_zero_does_not():
+    rows = [
+        {"level": "image", "metric": "auroc", "dataset": dataset, "name": name, "mean": mean}
+        for dataset, name, mean in (("a", "one", 0.0), ("a", "two", 0.5), ("b", "two", 0.5))
+    ]
+    figure = style.dataset_bars(pd.DataFrame(rows), "image", "auroc")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["none"]
+
+
+def test_figures_of_another_backbone_get_no_verdict_under_a_famous_name():
+    """The control of notebook 6."""
+    means = results.over_seeds(results.gather_results(paths.grid("snapshot")))
+    own = means[(means["category"] == "mean") & (means["method"] == "faprompt")]
+    caught = compare.compare(own.assign(dataset="mvtec", source="visa"))
+    assert len(caught) >= 4
+    assert set(caught["verdict"]) == {"not comparable"}
+    assert caught["reason"].str.contains("made with mini at 96 pixels").all()

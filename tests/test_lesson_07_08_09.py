@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -224,7 +225,50 @@ def test_a_picture_has_a_row_for_each_method_even_without_runs():
     evidence.differences(found[found.method == "none"], ["K = 1"])
 
 
+def test_seeds_of_one_method_do_not_differ_clearly():
+    """The control of notebook 8: a change that changes nothing."""
+    results = study.load_study()
+    other = (results.method == study.FULL) & (results.seed % 2 == 1)
+    split = results.assign(method=results.method.mask(other, "odd"))
+    found = study.differences(split, ("odd",))
+    assert (found["mean"].abs() < found.wide).all()
+
+
+def test_intervals_and_cells_lie_within_the_axes():
+    found = study.differences(study.load_study(), study.SWEPT)
+    figure = evidence.differences(found, list(study.SWEPT))
+    for axis, metric in zip(figure.axes, study.COMPARED, strict=True):
+        own = found[found.metric == metric]
+        low, high = axis.get_xlim()
+        assert (own["mean"] + own.wide).max() < high
+        assert (own["mean"] - own.wide).min() > low
+    assert len(figure.legends) == 1
+
+
+def test_names_in_a_plane_do_not_overlap():
+    figure, axis = plt.subplots(figsize=(4, 4))
+    points = np.array([[0, 0], [0.5, 0.5], [0.5, 0.5], [0.51, 0.5], [0.5, 0.52], [1, 1]])
+    evidence.in_plane(axis, {"normal": points}, points, ["P1", "P2", "P3", "P4", "P10"])
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in axis.texts]
+    assert not [1 for i, one in enumerate(boxes) for other in boxes[:i] if one.overlaps(other)]
+    plt.close(figure)
+
+
 # Notebook 9
+
+
+def test_the_trainings_that_cost_most_on_pixels_are_the_first_uploads():
+    """Notebook 9's words about its table of trainings."""
+    found = [
+        (effect.points["aupro_official"], effect.change)
+        for effect in effects.studied(study.load_study())
+        if effect.points["aupro_official"] < -effect.half["aupro_official"]
+    ]
+    assert [change for _, change in sorted(found)][:2] == [
+        "no cross-entropy (first upload)",
+        "E' = 1 (first upload)",
+    ]
 
 
 def test_every_row_of_the_ledger_has_an_effect(lesson):

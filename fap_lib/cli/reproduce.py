@@ -13,7 +13,9 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--train", type=arguments.name, required=True, metavar="NAME")
     parser.add_argument("--test", dest="tests", type=arguments.names, required=True, metavar="NAME,NAME")
-    parser.add_argument("--profile", type=arguments.profile, default="mini")
+    parser.add_argument(
+        "--profile", type=arguments.profile, default="mini", help="mini (the default), paper or tiny"
+    )
     parser.add_argument("--settings", type=arguments.file, help="YAML file with changes to the profile")
     parser.add_argument(
         "--run", dest="folder", type=arguments.new_folder, help="run folder (default: one below runs/)"

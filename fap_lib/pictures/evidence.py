@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from fap_lib.lessons.study import COMPARED, METRICS
 from fap_lib.pictures.prompts import SIGNED
@@ -48,8 +49,27 @@ def in_plane(axis: Axes, groups: dict[str, np.ndarray], prompts: np.ndarray, lab
         axis.scatter(points[:, 0], points[:, 1], s=4, color=colour, label=name, linewidths=0, alpha=0.7)
     axis.scatter(prompts[:1, 0], prompts[:1, 1], marker="s", s=45, color="black", label="normal prompt")
     axis.scatter(prompts[1:, 0], prompts[1:, 1], marker="^", s=30, color="black", label="abnormality prompts")
-    for (x, y), name in zip(prompts[1:], labels, strict=True):
-        axis.annotate(name, (x, y), (3, 3), textcoords="offset points", fontsize=7)
+    for point, place, name in zip(prompts[1:], _beside(axis, prompts[1:]), labels, strict=True):
+        axis.annotate(name, point, place, textcoords="offset points", fontsize=8, ha="center", va="center")
+
+
+def _beside(axis: Axes, points: np.ndarray, distance: float = 10) -> list[tuple[float, float]]:
+    """Offsets in printer's points at which names beside points (n, 2) stay apart."""
+    axis.autoscale_view()
+    marks = axis.transData.transform(points) * 72 / axis.figure.dpi
+    angles = np.linspace(0, 2 * np.pi, 16, endpoint=False) + np.pi / 8
+    circle = distance * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    around = np.concatenate([circle, 2 * circle, 3 * circle])
+    flat = np.array([0.6, 1.0])  # names are wider than high
+    taken = list(marks)
+    offsets = []
+    for mark in marks:
+        free = [min(np.hypot(*(flat * (mark + offset - other))) for other in taken) for offset in around]
+        wide = np.flatnonzero(np.array(free) > 0.9 * distance)  # the nearest place with room, if there is one
+        best = around[wide[0] if len(wide) else int(np.argmax(free))]
+        taken.append(mark + best)
+        offsets.append((float(best[0]), float(best[1])))
+    return offsets
 
 
 def differences(found: pd.DataFrame, order: list[str] | None = None, kind: str = "pooled") -> Figure:
@@ -62,7 +82,7 @@ def differences(found: pd.DataFrame, order: list[str] | None = None, kind: str =
             empty. kind: which half widths the thick lines have, `pooled` or `half`.
     """
     names = order or list(dict.fromkeys(found.method))
-    figure, axes = plt.subplots(1, len(COMPARED), figsize=(7.2, 0.9 + 0.27 * len(names)), sharey=True)
+    figure, axes = plt.subplots(1, len(COMPARED), figsize=(7.2, 1.25 + 0.27 * len(names)), sharey=True)
     for axis, metric in zip(axes, COMPARED, strict=True):
         own = found[(found.metric == metric) & found.method.isin(names)]
         for row in own.itertuples():
@@ -74,10 +94,50 @@ def differences(found: pd.DataFrame, order: list[str] | None = None, kind: str =
             axis.plot(row.cells, [place + 0.28] * len(row.cells), "|", color="0.45", ms=5)
             axis.plot(row.mean, place, "o", color=colour, mec="white", ms=6)
         axis.axvline(0, color="black", lw=0.8)
-        reach = max([2.0, *(1.15 * (abs(row.mean) + row.pooled) for row in own.itertuples())])
+        ends = [abs(row.mean) + np.nanmax([row.wide, getattr(row, kind), 0]) for row in own.itertuples()]
+        reach = 1.05 * max([2.0, *ends, *(abs(value) for cells in own.cells for value in cells)])
         axis.set(xlim=(-reach, reach), xlabel="difference, points", title=METRICS[metric])
     axes[0].set(yticks=range(len(names)), ylim=(len(names) - 0.4, -0.6))
     axes[0].set_yticklabels(names)
+    signs = {
+        "95 % interval of one comparison": Line2D([], [], color=PALETTE[0], lw=3),
+        "of all rows at once": Line2D([], [], color=PALETTE[0], lw=0.8),
+        "one cell": Line2D([], [], color="0.45", marker="|", ls="", ms=5),
+    }
+    figure.legend(signs.values(), signs.keys(), loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def moves(found: dict[str, dict[str, float]], method: dict[str, float], name: str) -> Figure:
+    """How far choices move a figure, a row a choice and a panel a metric, beside what a method is worth.
+
+    Args:
+        found: choice to metric to difference in points; a metric that a choice cannot move is left out.
+        method: metric to the method's own gain, drawn as a band around zero. name: of the method.
+    """
+    figure, axes = plt.subplots(1, len(method), figsize=(7.2, 1.1 + 0.27 * len(found)), sharey=True)
+    for axis, (metric, gain) in zip(np.atleast_1d(axes), method.items(), strict=True):
+        values = [row.get(metric, np.nan) for row in found.values()]
+        axis.axvspan(-abs(gain), abs(gain), color="0.9", label=f"as large as {name}")
+        axis.barh(range(len(found)), values, color=PALETTE[0], height=0.55)
+        axis.axvline(0, color="black", lw=0.8)
+        for place, value in enumerate(values):
+            if not np.isnan(value):
+                axis.annotate(
+                    f"{value:+.1f}",
+                    (value, place),
+                    (3 if value >= 0 else -3, 0),
+                    textcoords="offset points",
+                    ha="left" if value >= 0 else "right",
+                    va="center",
+                    fontsize=7,
+                )
+        reach = 1.7 * max(abs(gain), *(abs(value) for value in values if not np.isnan(value)))
+        axis.set(xlim=(-reach, reach), xlabel="points", title=metric)
+    first = np.atleast_1d(axes)[0]
+    first.set(yticks=range(len(found)), ylim=(len(found) - 0.4, -0.6))
+    first.set_yticklabels(found)
+    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center")
     return figure
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fap_lib.data.features import FeatureCache
 from fap_lib.data.images import load_image
-from fap_lib.pictures.style import COLOURS, PALETTE
+from fap_lib.pictures.style import COLOURS, PALETTE, outline
 
 SIGNED = "PuOr"
 """Colours of signed values; white is zero. Readable with every kind of colour vision."""
@@ -83,7 +83,7 @@ def mark_patches(axis: Axes, chosen: Sequence[int], grid: int, size: int, colour
     side = size / grid
     for place in chosen:
         corner = (place % grid * side - 0.5, place // grid * side - 0.5)
-        for line, width in (("black", 2.6), (colour, 1.4)):
+        for line, width in (("black", 1.8), (colour, 0.9)):
             axis.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=line, linewidth=width))
 
 
@@ -93,8 +93,8 @@ def picture(axis: Axes, cache: FeatureCache, index: int, title: str | None = Non
     axis.imshow(load_image(cache.root / record.image, cache.image_size))
     mask = cache.masks(np.array([index]))[0]
     if mask.any():
-        axis.contour(mask.numpy(), levels=[0.5], colors="white", linewidths=1)
-    axis.set_title(f"{record.category}, {record.defect}" if title is None else title, fontsize=8)
+        outline(axis, mask)
+    axis.set_title(f"{record.category}, {record.defect}" if title is None else title)
     axis.set_axis_off()
 
 
@@ -125,7 +125,7 @@ def patch_map(axis: Axes, values: Tensor, title: str, signed: bool = False) -> N
     grid = isqrt(len(values))
     colours, low = (SIGNED, -1) if signed else (COLOURS, 0)
     axis.imshow(values.reshape(grid, grid).numpy(), cmap=colours, vmin=low, vmax=1)
-    axis.set_title(title, fontsize=8)
+    axis.set_title(title)
     axis.set_axis_off()
 
 
@@ -138,7 +138,7 @@ def each_prompt(cache: FeatureCache, index: Sequence[int], maps: Tensor, whole: 
     count = maps.shape[1]
     half = -(-count // 2)
     figure, axes = plt.subplots(
-        2 * len(index), half + 1, figsize=(1.05 * (half + 1) + 0.6, 2.35 * len(index)), squeeze=False
+        2 * len(index), half + 1, figsize=(1.2 * (half + 1) + 0.6, 2.7 * len(index)), squeeze=False
     )
     for axis in axes.flat:
         axis.set_axis_off()
@@ -158,7 +158,7 @@ def before_and_after(cache: FeatureCache, index: Sequence[int], before: Tensor, 
     Args:
         index: which images. before, after: (B, N) of these images.
     """
-    figure, axes = plt.subplots(len(index), 4, figsize=(6.4, 0.6 + 1.65 * len(index)), squeeze=False)
+    figure, axes = plt.subplots(len(index), 4, figsize=(7.2, 0.6 + 1.85 * len(index)), squeeze=False)
     for row, place in enumerate(index):
         picture(axes[row, 0], cache, place)
         patch_map(axes[row, 1], before[row], "static map")

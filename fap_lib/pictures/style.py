@@ -9,8 +9,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import Tensor
 
 from fap_lib.core.files import atomic
 from fap_lib.core.inline import image_tag
@@ -39,6 +41,12 @@ plt.rcParams.update(
         "legend.frameon": False,
     }
 )
+
+
+def outline(axis: Axes, mask: np.ndarray | Tensor) -> None:
+    """Draw the outline of a mask (H, W): white on black, to be seen on an image of any colour."""
+    for colour, width in (("black", 2.6), ("white", 1.2)):
+        axis.contour(np.asarray(mask), levels=[0.5], colors=colour, linewidths=width)
 
 
 def show(figure: Figure, alt: str, colours: int = 256) -> None:
@@ -98,12 +106,12 @@ def gallery(scores: Scores, index: list[int], sigma: float) -> Figure:
     """
     cache = scores.cache
     maps, masks = scores.maps(np.array(index), sigma).numpy(), cache.masks(np.array(index)).numpy()
-    figure, axes = plt.subplots(2, len(index), figsize=(0.4 + 1.05 * len(index), 2.8), squeeze=False)
+    figure, axes = plt.subplots(2, len(index), figsize=(0.6 + 1.6 * len(index), 3.9), squeeze=False)
     for place, (upper, lower) in enumerate(axes.T):
         record = cache.records[index[place]]
         upper.imshow(load_image(cache.root / record.image, cache.image_size))
         if masks[place].any():
-            upper.contour(masks[place], levels=[0.5], colors=PALETTE[5], linewidths=1)
+            outline(upper, masks[place])
         upper.set_title(f"{record.category}\n{record.defect}", fontsize=8)
         shown = lower.imshow(maps[place], cmap=COLOURS, vmin=0, vmax=1)
         lower.set_title(f"score {scores.image[index[place]]:.2f}", fontsize=8)
@@ -159,7 +167,7 @@ def live_curves(every: float = 2.0) -> Callable[[dict[str, Any]], None] | None:
 
 
 def dataset_bars(means: pd.DataFrame, level: str, metric: str) -> Figure:
-    """Means over categories in per cent: a group of bars a dataset, a bar a method.
+    """Means over categories in per cent: a group of bars a dataset, a bar a method; "none" for no value.
 
     Args:
         means: rows of `fap_lib.grids.results.over_seeds` with a column `name` that tells methods apart.
@@ -171,6 +179,10 @@ def dataset_bars(means: pd.DataFrame, level: str, metric: str) -> Figure:
     wide.plot.bar(ax=axis, color=colours, width=0.8, rot=0, edgecolor="white", linewidth=0.5)
     for bars in axis.containers[len(PALETTE) :]:  # colours begin again
         plt.setp(bars, hatch="///")
+    for bars, values in zip(axis.containers, wide.to_numpy().T, strict=True):
+        for bar, value in zip(bars, values, strict=True):
+            if np.isnan(value):  # else it would look like zero
+                axis.text(bar.get_x() + bar.get_width() / 2, 1, "none", rotation=90, ha="center", fontsize=6)
     axis.set(ylim=(0, 100), xlabel="tested on", ylabel=f"{level} {metric}, %")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return figure

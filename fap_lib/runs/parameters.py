@@ -86,6 +86,17 @@ class BuildRun(LessonRun):
     """The dataset that prompts are learned on; `data` is what they are measured on."""
 
 
+class DependenceRun(LessonRun):
+    """Parameters of the notebook about what a figure depends on besides the method."""
+
+    auxiliary: str
+    """The dataset of its short trainings."""
+    images: int = Field(gt=0)
+    """How many of its images they see."""
+    epochs: int = Field(gt=1)
+    seeds: int = Field(gt=1)
+
+
 class OwnRun(Parameters):
     """Parameters of the notebook that scores a folder of one's own images."""
 
