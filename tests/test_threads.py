@@ -36,7 +36,7 @@ def test_a_process_settles_its_threads_before_torch_reads_them():
 
 def test_what_the_user_set_stays(monkeypatch):
     monkeypatch.delitem(sys.modules, "torch")
-    monkeypatch.setattr(threads, "free", lambda *_: 3)
+    monkeypatch.setattr(threads, "cores", lambda: 3.5)
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     threads.settle()
@@ -53,21 +53,13 @@ def test_after_torch_was_imported_nothing_changes(monkeypatch):
     assert "OMP_NUM_THREADS" not in os.environ
 
 
-@pytest.mark.parametrize(
-    ("allowed", "machine", "load", "expected"),
-    [
-        (2, 2, 0.0, 2),
-        (2, 2, 0.4, 2),
-        (2, 2, 0.9, 1),
-        (2, 2, 11.0, 1),  # never none
-        (8, 8, 2.6, 5),
-        (2, 64, 20.0, 2),  # a container's share of a large machine that others use too
-        (1.5, 64, 0.0, 1),
-        (0.5, 64, 0.0, 1),
-    ],
-)
-def test_threads_are_what_is_allowed_and_free(allowed, machine, load, expected):
-    assert threads.free(allowed, machine, load) == expected
+@pytest.mark.parametrize(("allowed", "expected"), [(2, "2"), (1.5, "1"), (0.5, "1")])
+def test_threads_are_the_whole_cores_that_are_allowed_and_never_none(monkeypatch, allowed, expected):
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(threads, "cores", lambda: allowed)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    threads.settle()
+    assert os.environ["OMP_NUM_THREADS"] == expected
 
 
 @pytest.mark.parametrize(

@@ -14,17 +14,13 @@ from pathlib import Path
 def settle() -> None:
     """Set `OMP_WAIT_POLICY` and `OMP_NUM_THREADS` for this process and for those it starts.
 
-    What the user set stays. Once torch is imported it is too late, and nothing is changed. Results may
-    differ in their last digits between numbers of threads; `run.json` says how many there were.
+    What the user set stays. Once torch is imported it is too late, and nothing is changed. Results differ in
+    their last digits between numbers of threads, and a training carries that on; so the number follows from
+    what this process may use and not from how busy the machine is: the same command gives the same figures.
     """
     if "torch" not in sys.modules:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        os.environ.setdefault("OMP_NUM_THREADS", str(free(cores(), os.cpu_count() or 1, os.getloadavg()[0])))
-
-
-def free(allowed: float, machine: int, load: float) -> int:
-    """Threads for a process that may use `allowed` of the machine's cores while `load` of these are busy."""
-    return max(1, min(math.floor(allowed), round(machine - load)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, math.floor(cores()))))
 
 
 def cores(groups: Path = Path("/sys/fs/cgroup")) -> float:
