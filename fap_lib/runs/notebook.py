@@ -50,14 +50,15 @@ class SocketKernelManager(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        """This very Python, whichever kernels a user has installed under whichever name."""
+        """This very Python, whichever kernels a user has installed under whichever name.
+
+        A failed cell says so in the notebook; on a terminal a stopped kernel has nothing to add.
+        """
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         return KernelSpec(argv=[*command, "--log-level=CRITICAL"], display_name="Python 3", language="python")
 
     async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
-        # A failed cell says so in the notebook; on a terminal a stopped kernel has nothing to add.
-        told = [*options.pop("extra_arguments", []), "--IPKernelApp.log_level=CRITICAL"]
-        await super().start_kernel(pass_fds=self.holds, extra_arguments=told, **options)
+        await super().start_kernel(pass_fds=self.holds, **options)
 
     async def cleanup_resources(self, restart: bool = False) -> None:  # type: ignore[override]
         await super().cleanup_resources(restart)
