@@ -85,6 +85,20 @@ def test_without_snakemake_nothing_runs_and_the_target_that_installs_it_is_named
         snakemake.snakemake()
 
 
+def test_a_plan_is_summed_up_by_kind(tmp_path):
+    chosen = grid.load_grid(write(tmp_path))
+    jobs = grid.plan(chosen, tmp_path)
+    snakemake.write_plan(chosen, jobs, tmp_path, [])
+    (first, *_) = [job for job in jobs if job.kind == "training"]
+    (tmp_path / first.name).mkdir(parents=True)
+    record = tmp_path / "jobs" / f"{first.name}.json"
+    (tmp_path / first.name / "done.json").write_text(json.dumps({"job": sha256(record), "seconds": 1}))
+    told = {line.split()[0]: line.split()[1:] for line in snakemake.summary(jobs, tmp_path).splitlines()}
+    trainings = sum(job.kind == "training" for job in jobs)
+    assert told["training"] == [str(trainings - 1), "to", "run,", "1", "finished"]
+    assert sum(int(counts[0]) for counts in told.values()) == len(jobs) - 1
+
+
 def test_the_plan_trains_once_a_setting_and_tests_every_target(tmp_path):
     chosen = grid.load_grid(write(tmp_path, seeds=[0, 1], ablations=["k", "no-dap"]))
     plan = grid.plan(chosen, tmp_path)

@@ -29,12 +29,10 @@ def _paper(chosen: argparse.Namespace) -> int:
     import sys
 
     from fap_lib.grids.doctor import examine, table
-    from fap_lib.grids.snakemake import paper
+    from fap_lib.grids.snakemake import PLAN_ONLY, paper
 
     findings = examine(chosen.grid)
-    plan_only = {"-n", "--dry-run", "--dryrun"} & set(chosen.snakemake)
-    if plan_only or any(each.state == "missing" for each in findings):
-        print(
-            table(findings), file=sys.stderr
-        )  # everything at once; then the first missing thing ends the run
+    if PLAN_ONLY & set(chosen.snakemake) or any(each.state == "missing" for each in findings):
+        # Everything that is missing at once; then the first missing thing ends the run.
+        print(table(findings), file=sys.stderr)
     return paper(chosen.grid, chosen.cores, chosen.snakemake, chosen.folder)

@@ -28,6 +28,9 @@ _LOCK = "lock"
 _ELSEWHERE = {"--executor", "-e", "--profile"}
 """Options with which jobs run on other machines, whose GPUs are not this one's."""
 
+PLAN_ONLY = {"-n", "--dry-run", "--dryrun"}
+"""Options with which nothing runs."""
+
 
 def paper(path: Path, cores: int, options: list[str], folder: Path | None = None) -> int:
     """Run what is missing of a grid, and say at the end what failed.
@@ -57,16 +60,30 @@ def paper(path: Path, cores: int, options: list[str], folder: Path | None = None
             jobs = grids.plan(grid, folder)
             devices = [] if _ELSEWHERE & set(options) else _devices(grid)
             write_plan(grid, jobs, folder, devices)
-            command = [engine, *engine_options(folder, cores, devices), *options]
+            plan_only = bool(PLAN_ONLY & set(options))
+            # Of a plan Snakemake would print some lines a job; a summary says more.
+            brief = ["--quiet", "all"] if plan_only else []
+            command = [engine, *engine_options(folder, cores, devices), *brief, *options]
             # Snakemake holds the lock too: were this process killed, the run would still be at work.
             code = subprocess.run(command, pass_fds=[lock], env=_environment(devices)).returncode
-            if {"-n", "--dry-run", "--dryrun"} & set(options):
+            if plan_only:
+                print(summary(jobs, folder))
                 return code
             return conclude(jobs, folder, code)
     except BlockingIOError as error:
         raise KitError(
             f"another run is at work in {folder}; wait for it, or end it before starting a second one."
         ) from error
+
+
+def summary(jobs: list[Job], folder: Path) -> str:
+    """How many jobs of each kind would run, and how many are finished; a line a kind."""
+    kinds = dict.fromkeys(job.kind for job in jobs)
+    lines = []
+    for kind in kinds:
+        own = [is_done(folder, job.name) for job in jobs if job.kind == kind]
+        lines.append(f"{kind:11} {own.count(False):5} to run, {own.count(True):5} finished")
+    return "\n".join(lines)
 
 
 def snakemake() -> str:
