@@ -61,13 +61,16 @@ def paper(path: Path, cores: int, options: list[str], folder: Path | None = None
             devices = [] if _ELSEWHERE & set(options) else _devices(grid)
             write_plan(grid, jobs, folder, devices)
             plan_only = bool(PLAN_ONLY & set(options))
-            # Of a plan Snakemake would print some lines a job; a summary says more.
-            brief = ["--quiet", "all"] if plan_only else []
-            command = [engine, *engine_options(folder, cores, devices), *brief, *options]
+            command = [engine, *engine_options(folder, cores, devices), *options]
             # Snakemake holds the lock too: were this process killed, the run would still be at work.
-            code = subprocess.run(command, pass_fds=[lock], env=_environment(devices)).returncode
+            # Of a plan it would print some lines a job, where a summary says more.
+            told = subprocess.PIPE if plan_only else None
+            done = subprocess.run(
+                command, pass_fds=[lock], env=_environment(devices), stdout=told, stderr=told, text=True
+            )
+            code = done.returncode
             if plan_only:
-                print(summary(jobs, folder))
+                print(summary(jobs, folder) if code == 0 else done.stderr)
                 return code
             return conclude(jobs, folder, code)
     except BlockingIOError as error:
