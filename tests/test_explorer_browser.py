@@ -84,6 +84,10 @@ def test_moving_the_controls_changes_the_picture(page: lab.Page, world: Lesson):
     assert all(len(words) > 20 for words in page.alternatives())
     first, lines = page.pixels(), page.drawn()
 
+    for width in (800, 1400):
+        page.driver.set_window_size(width, 1600)
+        lab.wait(lambda: page.cut() < 1, 30, f"a part is cut at a width of {width}")
+
     begin = time.perf_counter()
     page.press("threshold")
     expect(thread, View(10, threshold=0.51))

@@ -10,7 +10,7 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import torch
-from IPython.display import display
+from IPython.display import Javascript, display
 
 from fap_lib.core.progress import watched
 from fap_lib.lessons.lesson import Lesson
@@ -27,6 +27,17 @@ from fap_lib.pictures.views import (
     sentences,
     title,
 )
+
+FIT_WIDTH = """
+setInterval(() => {
+    for (const plot of document.querySelectorAll('.fap-explorer .js-plotly-plot')) {
+        const [place, drawn] = [plot, plot.querySelector('.main-svg')].map(
+            one => one?.getBoundingClientRect().width);
+        if (place && drawn && Math.abs(place - drawn) > 1) window.dispatchEvent(new Event('resize'));
+    }
+}, 500);
+"""
+"""plotly fits a figure to its place when the window changes, but neither at first nor with the cell."""
 
 
 class Explorer:
@@ -95,7 +106,7 @@ class Explorer:
     def show(self) -> None:
         """Display the controls to a person; a headless run says in words that they are not shown."""
         if watched():
-            display(self.widget)
+            display(self.widget, Javascript(FIT_WIDTH))
         else:
             print("The controls are shown where a person runs this notebook, such as in JupyterLab.")
 

@@ -52,7 +52,9 @@ def empty(look: Look) -> go.FigureWidget:
         margin={"l": 10, "r": 10, "t": 100, "b": 10},
         legend={"orientation": "h", "x": 0, "y": 1.1, "yanchor": "bottom"},
     )
-    return go.FigureWidget(figure)
+    widget = go.FigureWidget(figure)
+    widget._config = widget._config | {"responsive": True}  # as `show(config=...)` of other figures
+    return widget
 
 
 def _add_pictures(figure: go.Figure, look: Look) -> None:
