@@ -243,6 +243,7 @@ def test_a_grids_datasets_are_shown_beside_reported_values(home):
     table = pd.DataFrame(
         {
             "method": "faprompt",
+            "title": "FAPrompt",
             "mode": "paper",
             "dataset": ["visa", "btad"],
             "level": "image",
