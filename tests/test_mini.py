@@ -126,7 +126,7 @@ def test_a_dataset_lies_as_mvtec_ad_does_and_draws_differ(tmp_path):
         assert (
             record.mask is None or Image.open(root / record.mask).size == Image.open(root / record.image).size
         )
-        assert study.outline(manifest, record.image).is_file()
+        assert study.outline(manifest.root, record.image).is_file()
     assert not {record.defect for record in manifest.records("test")} & set(SETS["mini-b"].without)
 
     again = benchmark.generate(root, "mini-b")
