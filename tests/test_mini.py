@@ -314,6 +314,7 @@ def test_gains_pair_runs_and_intervals_count_each_cell_once():
     ):
         for seed in range(3):
             base = dict(train=train, draw=draw, seed=seed, test="mini-test", category=MEAN)
+            base |= dict(pixel_auroc=0.9, aupro_official=0.8)
             rows.append({**base, "method": "single prompt", "image_auroc": 0.8 + 0.01 * seed})
             rows.append({**base, "method": "CAP", "image_auroc": 0.8 + 0.01 * seed + step})
     results = pd.DataFrame(rows)
