@@ -22,6 +22,7 @@ from fap_lib.evaluation.baselines import PUBLISHED
 from fap_lib.grids import compare, grid, jobs, snakemake
 from fap_lib.model import FAPrompt
 from fap_lib.runs.notebook import LESSON, code_cells
+from fap_lib.runs.steps import dataset_digest
 from fap_lib.training import losses
 
 MINI = paths.WORKFLOW / "grids" / "mini.yaml"
@@ -347,7 +348,7 @@ def test_what_a_record_holds(tmp_path):
             assert job.needs == [name for name, each in plan.items() if each.kind == "evaluation"]
             continue
         name = job.facts["dataset"]
-        manifest = sha256(root / "meta.json") if name == "toy-aux" else name
+        manifest = dataset_digest(root) if name == "toy-aux" else name
         assert job.inputs == {"manifest": manifest, "weights": weights}
         assert set(job.parameters["settings"]) == sections[job.kind]
         assert job.threads == 3
