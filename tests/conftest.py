@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy
+from toy import GOLDEN
 
 from fap_lib.clip.backbone import TINY, Backbone, load_backbone
 from fap_lib.core.config import FeatureSettings, Profile, load_profile
@@ -13,9 +14,6 @@ from fap_lib.core.errors import KitError
 from fap_lib.data.manifest import Manifest
 from fap_lib.grids import snakemake
 from fap_lib.official import parity
-
-GOLDEN = Path(__file__).parent / "golden" / "tiny.npz"
-
 
 FIRST = (
     *("test_workflow_run.py", "test_explorer_browser.py", "test_bench.py", "test_mini.py"),

@@ -11,8 +11,8 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import GOLDEN
 from safetensors.torch import load_file, save_file
+from toy import GOLDEN
 
 from fap_lib import checkpoints
 from fap_lib.clip.backbone import RANDOM, load_backbone, save_weights

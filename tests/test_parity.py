@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GOLDEN
+from toy import GOLDEN
 
 from fap_lib.clip.backbone import Backbone
 from fap_lib.official import parity

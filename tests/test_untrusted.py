@@ -11,10 +11,10 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from toy import GOLDEN
 
 from data_prep.archives import unpack
 from fap_lib.core import untrusted

@@ -18,6 +18,7 @@ from fap_lib.core.config import ModelSettings
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import disk_errors, locked, sha256
 from fap_lib.core.fingerprint import fingerprint
+from fap_lib.data.manifest import write_manifest
 from fap_lib.evaluation.baselines import PUBLISHED
 from fap_lib.grids import compare, grid, jobs, snakemake
 from fap_lib.model import FAPrompt
@@ -397,14 +398,15 @@ def test_a_changed_file_under_the_same_name_is_another_job(tmp_path):
     before = inputs()
     assert inputs() == before
     (record, *_) = [record for record in made.records("test") if record.mask]
-    for file, change in (
-        (record.mask, lambda path: path.write_bytes(path.read_bytes() + b" ")),
-        (record.image, lambda path: os.utime(path, (1, 1))),
-        ("dataset.json", lambda path: path.write_text(path.read_text().replace("nonzero", "half"))),
+    image, mask = made.root / record.image, made.root / record.mask
+    for what, change in (
+        ("mask", lambda: mask.write_bytes(mask.read_bytes() + b" ")),
+        ("image", lambda: os.utime(image, (1, 1))),
+        ("rule", lambda: write_manifest(dataclasses.replace(made, mask_rule="half"), {})),
     ):
-        change(made.root / file)
+        change()
         now = inputs()
-        assert now["features/toy-aux"] != before["features/toy-aux"], file
+        assert now["features/toy-aux"] != before["features/toy-aux"], what
         assert now["features/mini-test"] == before["features/mini-test"]
         before = now
 
@@ -458,6 +460,10 @@ def test_what_failed_and_what_waits_is_said_at_the_end(tmp_path, monkeypatch, ca
         grid.Job("evaluation/x", "evaluation", "", {}, ["features/x"]),
         grid.Job("results", "results", "", {}, ["evaluation/x"]),
     ]
+    for job in plan[1:]:
+        file = tmp_path / "jobs" / f"{job.name}.json"
+        file.parent.mkdir(exist_ok=True, parents=True)
+        file.write_text(json.dumps(dataclasses.asdict(job)))
     assert snakemake.conclude(plan, tmp_path, 1) == 1
     said = capsys.readouterr().err
     assert "failed: features/x: no such image." in said

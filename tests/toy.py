@@ -1,4 +1,7 @@
-"""A toy dataset for tests: plain textures, some with a spot or a scratch, exact masks. Drawn in a moment."""
+"""What tests share: the place of the golden numbers, and a toy dataset.
+
+The dataset is plain textures, some with a spot or a scratch, with exact masks, drawn in a moment.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +13,8 @@ from PIL import Image
 from data_prep.mini import benchmark, sets
 from fap_lib.core.files import atomic
 from fap_lib.data.manifest import Manifest, Record, write_manifest
+
+GOLDEN = Path(__file__).parent / "golden" / "tiny.npz"
 
 SIZE = 98
 CATEGORIES = {"toy-aux": ("stripes", "grain"), "toy-test": ("dots", "waves")}
