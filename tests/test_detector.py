@@ -114,7 +114,7 @@ def test_a_reused_frame_is_copied(detector):
 def test_batches_do_not_change_a_result(detector):
     together = [result.score for result in detector.predict(pictures(11))]
     alone = [detector.predict(picture).score for picture in pictures(11)]
-    np.testing.assert_allclose(together, alone, atol=1e-6)
+    np.testing.assert_allclose(together, alone, atol=1e-5)  # a feature may be rounded to the next half float
 
 
 def test_threads_share_a_detector(detector):

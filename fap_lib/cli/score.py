@@ -3,6 +3,7 @@
 import argparse
 
 from fap_lib.core import arguments
+from fap_lib.core.errors import KitError
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
@@ -26,6 +27,18 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--alpha", type=arguments.share, default=0.05, help="share of normal images that may be flagged"
+    )
+    parser.add_argument(
+        "--tile",
+        type=arguments.whole(0),
+        metavar="PIXELS",
+        help="cut larger images into tiles of this side; 0: none (default: as the prompts were saved)",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=arguments.share,
+        metavar="SHARE",
+        help="of neighbouring tiles, with --tile (default: 0.25)",
     )
     parser.add_argument(
         "--overlay", action="store_true", help="also write each image with its map and outline over it"
@@ -52,9 +65,18 @@ def _score(chosen: argparse.Namespace) -> None:
     from fap_lib.inference.folder import find_prompts
     from fap_lib.inference.gallery import PAGE
     from fap_lib.inference.scored import score_images
+    from fap_lib.inference.tiles import OVERLAP
 
     prompts = find_prompts(chosen.prompts, chosen.profile or "mini")
-    detector = Detector.load(prompts, device=chosen.device, profile=chosen.profile)
+    if chosen.overlap and not chosen.tile:
+        raise KitError("--overlap is of tiles; give --tile with it.")
+    detector = Detector.load(
+        prompts,
+        device=chosen.device,
+        profile=chosen.profile,
+        tile=chosen.tile,
+        overlap=chosen.overlap or OVERLAP,
+    )
     scored = score_images(
         chosen.images, detector, chosen.normal, chosen.alpha, chosen.folder, chosen.overlay, chosen.errors
     )

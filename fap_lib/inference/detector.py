@@ -1,14 +1,16 @@
 """A detector: prompts and their CLIP as one object that takes images and gives scores and maps."""
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, overload
 
 import numpy as np
 import torch
+from PIL import Image
 
 from fap_lib.checkpoints import Checkpoint, read_header, save_prompts
 from fap_lib.clip import mini
@@ -18,10 +20,11 @@ from fap_lib.core import arguments
 from fap_lib.core.config import FeatureSettings, Precision, load_profile, profile_of
 from fap_lib.core.errors import KitError
 from fap_lib.data.encoding import BATCH, encode
-from fap_lib.data.images import rgb
+from fap_lib.data.images import as_rgb, rgb
 from fap_lib.evaluation.calibration import Calibration, calibrate
 from fap_lib.inference.pictures import Picture, decode, is_single, name_of
-from fap_lib.inference.result import Result, WholeMap
+from fap_lib.inference.result import Evidence, Result, WholeMap
+from fap_lib.inference.tiles import OVERLAP, Grid, TiledMap, Tiling
 from fap_lib.model import Prediction
 from fap_lib.official.checkpoint import open_prompts
 
@@ -30,6 +33,9 @@ SHIPPED = ("paper", "released")
 
 KEPT = "threshold"
 """What a checkpoint's facts call the threshold that `Detector.save` put there."""
+
+TILED = "tiling"
+"""What they call the tiling that the threshold belongs to."""
 
 Errors = Literal["raise", "skip"]
 
@@ -53,15 +59,39 @@ class Threshold(NamedTuple):
         return cls(*(Calibration(**plain[name]) for name in cls._fields))
 
 
+class _Seen(NamedTuple):
+    """What the model says of a view: an image at the scored size, or one of its tiles."""
+
+    score: float
+    probability: float
+    map: WholeMap
+
+
 @dataclass(frozen=True)
 class _Ready:
-    """A decoded image; pixels: (S, S, 3) uint8 at the scored size."""
+    """A decoded image. whole: (S, S, 3) uint8 at the scored size. image, grid: for the tiles of a large one.
+
+    seen: what was found out so far, the whole's first.
+    """
 
     name: str
     index: int
     width: int
     height: int
-    pixels: np.ndarray
+    whole: np.ndarray
+    image: Image.Image | None
+    grid: Grid | None
+    seen: list[_Seen] = field(default_factory=list)
+
+    def views(self) -> Iterator[np.ndarray]:
+        """What is to be judged, (S, S, 3) uint8 each; tiles are cut as they are asked for."""
+        yield self.whole
+        if self.image and self.grid:
+            yield from self.grid.views(self.image, len(self.whole))
+
+    @property
+    def finished(self) -> bool:
+        return len(self.seen) == 1 + (len(self.grid.boxes()) if self.grid else 0)
 
 
 class Predictions(Iterator[Result]):
@@ -87,10 +117,16 @@ class Detector:
     """
 
     def __init__(
-        self, backbone: Backbone, checkpoint: Checkpoint, sigma: float, device: str, batch_size: int = BATCH
+        self,
+        backbone: Backbone,
+        checkpoint: Checkpoint,
+        sigma: float,
+        device: str,
+        batch_size: int = BATCH,
+        tiling: Tiling | None = None,
     ):
         """Args:
-        sigma: smoothing of maps, in pixels of the scored image. batch_size: images encoded at once.
+        sigma: smoothing of maps, in pixels of the scored image. batch_size: images or tiles encoded at once.
         """
         self.backbone = backbone
         self.features = checkpoint.features
@@ -99,6 +135,7 @@ class Detector:
         self.sigma = sigma
         self.device = device
         self.batch_size = batch_size
+        self.tiling = tiling
         self.threshold: Threshold | None = None
         self._tower = backbone.image_tower(
             self.features.image_size, self.features.vv_blocks, self.features.class_norm
@@ -116,6 +153,8 @@ class Detector:
         weights: str | Path | None = None,
         profile: str | None = None,
         batch_size: int = BATCH,
+        tile: int | None = None,
+        overlap: float = OVERLAP,
     ) -> Self:
         """Load prompts and the CLIP they were learned on.
 
@@ -127,17 +166,24 @@ class Detector:
             weights: a file of CLIP's weights; by default what the prompts name, or open_clip's download.
             profile: settings that the file does not hold; by default those of its CLIP, and `paper` for a
                 `.pth`.
+            tile: cut images that are larger than so many pixels into tiles of this side (`inference.tiles`);
+                0 cuts none, None does as the file was saved. overlap: of neighbouring tiles, as a share. A
+                saved threshold is of scores made in one way; loaded for another, the detector has none.
 
         Raises:
-            KitError: no such prompts or weights, prompts of another CLIP, a damaged file, an unknown device.
+            KitError: no such prompts or weights, prompts of another CLIP, a damaged file, an unknown device,
+                a tile or overlap that makes no sense.
         """
         device = device_name(device)
+        wanted = Tiling(tile, overlap) if tile else None
         path = mini.prompts(str(prompts)) if prompts in SHIPPED else arguments.place(prompts)
         backbone, checkpoint, sigma = _open(path, weights, profile)
         backbone.to(device, dtype or checkpoint.features.precision)
-        detector = cls(backbone, checkpoint, sigma, device, batch_size)
-        kept = detector.about.get(KEPT)
-        detector.threshold = Threshold.parse(kept) if kept else None
+        about = checkpoint.about
+        saved = Tiling(**about[TILED]) if about.get(TILED) else None
+        detector = cls(backbone, checkpoint, sigma, device, batch_size, saved if tile is None else wanted)
+        if about.get(KEPT) and detector.tiling == saved:
+            detector.threshold = Threshold.parse(about[KEPT])
         return detector
 
     @overload
@@ -150,7 +196,8 @@ class Detector:
 
         Args:
             images: a path, a Pillow image or an array (H, W, 3) of uint8; or an iterable of them. An iterable
-                is read as results are asked for, at most three batches ahead, so it may be endless.
+                is read as results are asked for, at most three batches ahead (with tiles, a batch and three
+                images), so it may be endless.
             errors: what an unreadable image among many does: `raise`, or `skip`, which leaves it out and adds
                 its sentence to `Predictions.skipped`.
 
@@ -181,20 +228,23 @@ class Detector:
         return self.threshold.score
 
     def save(self, path: str | Path) -> None:
-        """Write prompts and threshold as one file that `load` reads on any machine with the same CLIP.
+        """Write prompts, tiling and threshold as one file, for `load` on any machine with the same CLIP.
 
         CLIP itself is not in it. It is an ordinary checkpoint: notebooks and commands take it, too.
 
         Raises:
             KitError: the disk is full or the folder is not writable.
         """
-        kept = {} if self.threshold is None else {KEPT: self.threshold.plain()}
-        about = {key: value for key, value in self.about.items() if key != KEPT} | kept
+        about = {key: value for key, value in self.about.items() if key not in (KEPT, TILED)}
+        if self.tiling:
+            about[TILED] = asdict(self.tiling)
+        if self.threshold:
+            about[KEPT] = self.threshold.plain()
         portable = self.features.model_copy(update={"weights": None})  # a path of this machine
         save_prompts(Path(path), self.model, self.backbone, portable, about)
 
     def _stream(self, images: Iterable[Picture], errors: Errors, skipped: list[str]) -> Iterator[Result]:
-        batch: list[_Ready] = []
+        batch: list[tuple[_Ready, np.ndarray]] = []
         for ready in self._decoded(images):
             if isinstance(ready, KitError):
                 if errors == "raise":
@@ -202,14 +252,17 @@ class Detector:
                     raise ready
                 skipped.append(str(ready))
                 continue
-            batch.append(ready)
-            if len(batch) == self.batch_size:
-                yield from self._judge(batch)
-                batch = []
+            for view in ready.views():
+                batch.append((ready, view))
+                if len(batch) == self.batch_size:
+                    yield from self._judge(batch)
+                    batch = []
         yield from self._judge(batch)
 
     def _decoded(self, images: Iterable[Picture]) -> Iterator["_Ready | KitError"]:
-        """Images at the scored size, in order; threads decode two batches ahead of the one that is judged."""
+        """Images at the scored size, in order; threads decode some ahead of the batch that is judged: two
+        batches, or two images where they may be large."""
+        ahead = 2 if self.tiling else 2 * self.batch_size
         waiting: deque[Future[_Ready | KitError]] = deque()
         pool = ThreadPoolExecutor(torch.get_num_threads())
         try:
@@ -217,7 +270,7 @@ class Detector:
                 if isinstance(picture, np.ndarray):
                     picture = picture.copy()  # a camera may write the next frame into the same array
                 waiting.append(pool.submit(self._prepare, picture, index))
-                if len(waiting) > 2 * self.batch_size:
+                if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -225,37 +278,54 @@ class Detector:
             pool.shutdown(cancel_futures=True)
 
     def _prepare(self, picture: Picture, index: int) -> "_Ready | KitError":
-        name = name_of(picture, index)
+        name, size = name_of(picture, index), self.features.image_size
         try:
             image = decode(picture, name)
-            return _Ready(name, index, image.width, image.height, rgb(image, self.features.image_size))
+            grid = self.tiling.grid(image.width, image.height) if self.tiling else None
+            large = as_rgb(image) if grid else None
+            return _Ready(name, index, image.width, image.height, rgb(image, size), large, grid)
         except KitError as error:  # returned, so that it comes in its turn
             return error
 
-    def _judge(self, batch: list["_Ready"]) -> Iterator[Result]:
+    def _judge(self, batch: list[tuple["_Ready", np.ndarray]]) -> Iterator[Result]:
+        """Results of the images whose last view is in the batch."""
         if not batch:
             return
-        prediction = self.forward(np.stack([ready.pixels for ready in batch]))
+        prediction = self.forward(np.stack([view for _, view in batch]))
         patches = torch.stack([prediction.static[..., 1], prediction.adapted[..., 1]], dim=1).cpu().numpy()
         scores, globals_ = prediction.score.tolist(), prediction.image_probability.tolist()
+        for (ready, _), score, probability, values in zip(batch, scores, globals_, patches, strict=True):
+            map_ = WholeMap(values.copy(), self.features.image_size, self.sigma)
+            ready.seen.append(_Seen(score, probability, map_))
+            if ready.finished:
+                yield self._result(ready)
+
+    def _result(self, ready: "_Ready") -> Result:
+        whole, *tiles = ready.seen
+        score, probability = whole.score, whole.probability
+        evidence: Evidence = whole.map
+        if ready.grid:
+            top = max(tiles, key=lambda tile: tile.score)
+            score, probability = (score + top.score) / 2, (probability + top.probability) / 2
+            evidence = TiledMap(whole.map, [tile.map for tile in tiles], ready.grid)
         limits = self.threshold
-        for ready, score, probability, values in zip(batch, scores, globals_, patches, strict=True):
-            yield Result(
-                image=ready.name,
-                index=ready.index,
-                score=score,
-                probability=probability,
-                flagged=None if limits is None else bool(limits.score.flags(score)),
-                width=ready.width,
-                height=ready.height,
-                level=None if limits is None else limits.map.threshold,
-                evidence=WholeMap(values.copy(), self.features.image_size, self.sigma),
-            )
+        return Result(
+            image=ready.name,
+            index=ready.index,
+            score=score,
+            probability=probability,
+            flagged=None if limits is None else score > limits.score.threshold,
+            width=ready.width,
+            height=ready.height,
+            level=None if limits is None else limits.map.threshold,
+            evidence=evidence,
+        )
 
     def forward(self, pixels: np.ndarray) -> Prediction:
         """What the model says about RGB images (B, S, S, 3) uint8 of the scored size.
 
-        Features are rounded as the notebooks' cache rounds them, so that both give the same numbers.
+        Features are rounded as the notebooks' cache rounds them, so that both give the same numbers. Where
+        the prior sees random patches, an image's pixels draw them, for it has no path in a dataset.
 
         Raises:
             KitError: the device has no memory left, or the precision overflowed.
@@ -264,8 +334,15 @@ class Detector:
             torch.from_numpy(part).to(self.device).float()
             for part in encode(self.backbone, self._tower, pixels)
         )
+        by_chance = self.model.settings.patch_selection == "random"
+        seeds = [_seed(each) for each in pixels] if by_chance else None
         with torch.inference_mode():
-            return self.model(image, patches, self.static)
+            return self.model(image, patches, self.static, seeds)
+
+
+def _seed(pixels: np.ndarray) -> int:
+    """A number that an image's pixels alone decide."""
+    return int.from_bytes(hashlib.sha256(pixels.tobytes()).digest()[:8], "big")
 
 
 def _open(path: Path, weights: str | Path | None, profile: str | None) -> tuple[Backbone, Checkpoint, float]:

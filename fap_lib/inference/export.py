@@ -38,6 +38,12 @@ LIMIT = 2**31
 """Bytes an ONNX file can hold."""
 
 
+TILES_OUTSIDE = (
+    "not in the graph, which scores one image or one tile; cut and merge as docs/large_images.md says: the "
+    "thresholds are of the merged scores and maps"
+)
+
+
 class Graph(nn.Module):
     """A detector as one module: images (B, S, S, 3) uint8 to scores (B,) and maps (B, S, S), both in [0, 1].
 
@@ -126,7 +132,7 @@ def export(detector: Detector, folder: Path, variants: tuple[str, ...] = ()) -> 
 
 def describe(detector: Detector) -> dict[str, Any]:
     """What a program needs to know to use the graph."""
-    limits = detector.threshold
+    limits, tiling = detector.threshold, detector.tiling
     return {
         "kit": __version__,
         "opset": OPSET,
@@ -137,6 +143,7 @@ def describe(detector: Detector) -> dict[str, Any]:
         "threshold": limits and limits.score.threshold,
         "map_threshold": limits and limits.map.threshold,
         "calibration": limits and asdict(limits.score),
+        "tiling": tiling and {**asdict(tiling), "note": TILES_OUTSIDE},
         "backbone": {"name": detector.backbone.name, "weights": detector.backbone.weights_sha256},
         "prompts": detector.about,
     }

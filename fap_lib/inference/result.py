@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,6 +29,12 @@ class WholeMap:
         return resized(values.numpy(), width, height)
 
 
+class Evidence(Protocol):
+    """From which a map is drawn; small beside it, so that results can be kept by the thousand."""
+
+    def draw(self, width: int, height: int) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class Result:
     """Scores and map of one image.
@@ -46,8 +53,7 @@ class Result:
     width: int
     height: int
     level: float | None
-    evidence: WholeMap = field(repr=False)
-    """From which `map` is drawn; small, so that results can be kept by the thousand."""
+    evidence: Evidence = field(repr=False)
 
     @cached_property
     def map(self) -> np.ndarray:

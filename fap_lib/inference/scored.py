@@ -19,7 +19,7 @@ from fap_lib.inference.detector import Detector, Errors
 from fap_lib.inference.folder import MAPS, map_names, refuse_anomalous, rows, save_map
 from fap_lib.inference.gallery import PAGE, Card, Gallery, thumbnail
 from fap_lib.inference.overlay import overlay
-from fap_lib.inference.result import Result
+from fap_lib.inference.result import Result, WholeMap, resized
 from fap_lib.inference.sources import Sources, gather
 from fap_lib.runs.preparation import in_dataset
 from fap_lib.runs.record import RUN_FILE, environment
@@ -81,11 +81,11 @@ def score_images(
         for stale in (SCORES, PAGE, f"{METRICS}.json", f"{METRICS}.csv", RUN_FILE):
             (folder / stale).unlink(missing_ok=True)
         with tempfile.TemporaryFile(dir=folder) as spool:
-            writer = _Writer(folder, sources, overlays, spool)
+            writer = _Writer(folder, sources, overlays, spool, detector)
             predictions = detector.predict(sources.paths(), errors)
             for result in bar(predictions, f"scoring {sources.name}", len(sources)):
                 writer.add(result)
-            table_ = writer.finish(detector)
+            table_ = writer.finish()
     if not table_:
         raise KitError(
             f"none of the {len(sources)} images could be read; the first: {predictions.skipped[0]}"
@@ -97,6 +97,7 @@ def score_images(
         "settings": {
             "features": detector.features.model_dump(),
             "model": detector.model.settings.model_dump(),
+            "tiling": detector.tiling and asdict(detector.tiling),
         },
         "prompts": detector.about,
         "given": list(given),
@@ -112,12 +113,14 @@ def score_images(
 class _Writer:
     """Takes results one by one and leaves files; of each image only a line stays in memory."""
 
-    def __init__(self, folder: Path, sources: Sources, overlays: bool, spool: IO[bytes]):
-        """spool: an empty file for the patch probabilities, which metrics are taken of at the end."""
+    def __init__(self, folder: Path, sources: Sources, overlays: bool, spool: IO[bytes], detector: Detector):
+        """spool: an empty file for what metrics are taken of at the end, where there are labels."""
         self.folder = folder
         self.sources = sources
         self.overlays = overlays
         self.spool = spool
+        self.detector = detector
+        self.judged = any(label is not None for label in sources.labels)
         self.names = map_names(sources.records)
         self.gallery = Gallery()
         self.index: list[int] = []
@@ -136,38 +139,52 @@ class _Writer:
         shown = in_dataset(self.sources.records[result.index].image)
         pictures = thumbnail(image), thumbnail(mapped)
         self.gallery.add(Card(str(shown), str(shown.parent), result.score, result.flagged, pictures))
-        self.spool.write(result.evidence.patches.tobytes())
+        if self.judged:
+            self.spool.write(self._evidence(result).tobytes())
         self.index.append(result.index)
         self.scores.append(result.score)
         self.probabilities.append(result.probability)
 
-    def finish(self, detector: Detector) -> list[dict[str, Any]]:
+    def finish(self) -> list[dict[str, Any]]:
         """Write the table, the page, and metrics where there are labels; the rows of the table."""
         kept = self.sources.part(self.index)
         scores, probabilities = np.array(self.scores), np.array(self.probabilities)
-        calibration = detector.threshold.score if detector.threshold else None
+        limits = self.detector.threshold
+        calibration = limits.score if limits else None
         found = rows(kept.records, scores, probabilities, calibration)
         if found:
             write_text(self.folder / SCORES, table(found))
-            self.gallery.write(self.folder, f"Scores of {self.sources.name}", _notes(detector))
-        if any(label is not None for label in kept.labels):
-            self._metrics(kept, scores, probabilities, detector)
+            self.gallery.write(self.folder, f"Scores of {self.sources.name}", _notes(self.detector))
+        if self.judged and found:
+            self._metrics(kept, scores, probabilities)
         return found
 
-    def _metrics(
-        self, kept: Sources, scores: np.ndarray, probabilities: np.ndarray, detector: Detector
-    ) -> None:
+    def _evidence(self, result: Result) -> np.ndarray:
+        """What metrics are taken of: the probabilities of its patches; where there are tiles, which have
+        patches of their own, its map at the scored size."""
+        if isinstance(result.evidence, WholeMap) and not self.detector.tiling:
+            return result.evidence.patches
+        return resized(result.map, self.sources.image_size, self.sources.image_size)
+
+    def _metrics(self, kept: Sources, scores: np.ndarray, probabilities: np.ndarray) -> None:
         from fap_lib.evaluation.scoring import Scores, evaluate  # scikit-learn, only where there are labels
 
         self.spool.flush()
-        patches = np.memmap(self.spool, np.float32, "r").reshape(len(kept), 2, -1)
-        judged = Scores(kept, scores, probabilities, patches)
-        write_metrics(self.folder, evaluate(judged, ScoreSettings(sigma=detector.sigma)), _label(detector))
+        drawn = self.detector.tiling is not None  # a drawn map is smooth already, and as fine as it is to be
+        values = np.memmap(self.spool, np.float32, "r").reshape(len(kept), 1 if drawn else 2, -1)
+        settings = ScoreSettings(sigma=0.0 if drawn else self.detector.sigma)
+        judged = Scores(kept, scores, probabilities, values)
+        write_metrics(self.folder, evaluate(judged, settings), _label(self.detector))
 
 
 def _notes(detector: Detector) -> list[str]:
-    limits = detector.threshold
+    limits, tiling = detector.threshold, detector.tiling
     notes = [f"These scores come from {_label(detector)}. Maps run from 0 (dark blue) to 1 (yellow)."]
+    if tiling:
+        notes.append(
+            f"Images larger than {tiling.size} pixels were scored as a whole and in tiles of {tiling.size} "
+            f"pixels that overlap by {tiling.overlap:.0%} or more."
+        )
     if limits is None:
         return [*notes, "No threshold: give normal images with --normal, or prompts saved with one."]
     return [
