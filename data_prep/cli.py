@@ -11,41 +11,56 @@ _SHOWN = 20  # problems; the others are counted
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add `data` and its subcommands to the `fap` parser."""
-    data = commands.add_parser("data", help="prepare datasets").add_subparsers(
-        required=True, metavar="ACTION"
-    )
-    data.add_parser("list", help="the known datasets").set_defaults(run=_list)
+    data = commands.add_parser(
+        "data", help="prepare datasets", examples=("fap data list", "fap data prepare --help")
+    ).add_subparsers(required=True, metavar="ACTION")
+    data.add_parser("list", help="the known datasets", examples=("fap data list",)).set_defaults(run=_list)
 
-    show = data.add_parser("show", help="all about one dataset")
-    show.add_argument("name", type=arguments.name)
+    show = data.add_parser("show", help="all about one dataset", examples=("fap data show visa",))
+    show.add_argument("name", type=arguments.name, metavar="NAME", help="one of `fap data list`")
     show.set_defaults(run=_show)
 
     prepare_ = data.add_parser(
-        "prepare", help="download and prepare a dataset, or prepare what you downloaded"
+        "prepare",
+        help="download and prepare a dataset, or prepare what you downloaded",
+        examples=(
+            "fap data prepare visa",
+            "fap data prepare mvtec --from downloads/mvtec_anomaly_detection.tar.xz",
+        ),
     )
-    prepare_.add_argument("name", type=arguments.name)
+    prepare_.add_argument("name", type=arguments.name, metavar="NAME", help="one of `fap data list`")
     prepare_.add_argument(
         "--from",
         dest="source",
         type=arguments.source,
         metavar="PATH",
-        help="your download: archive or folder",
+        help="your download: archive or folder (default: downloaded now, where that is allowed)",
     )
     prepare_.add_argument(
-        "--via", choices=("kagglehub", "gdown"), help="download from Kaggle or Google Drive"
+        "--via",
+        choices=("kagglehub", "gdown"),
+        help="download from Kaggle or Google Drive (default: from its own site)",
     )
     prepare_.add_argument(
         "--to", type=arguments.new_folder, metavar="FOLDER", help="prepared folder (default: data/NAME)"
     )
     prepare_.set_defaults(run=_prepare)
 
-    check_ = data.add_parser("check", help="compare a prepared dataset with what it should be")
-    check_.add_argument("name", help="its name, or its folder")
+    check_ = data.add_parser(
+        "check", help="compare a prepared dataset with what it should be", examples=("fap data check visa",)
+    )
+    check_.add_argument("name", metavar="NAME", help="its name, or its folder")
     check_.set_defaults(run=_check)
 
-    folder = data.add_parser("folder", help="make a dataset of a folder of your images")
-    folder.add_argument("path", type=arguments.folder)
-    folder.add_argument("--name", type=arguments.name, help="its name (default: the folder's)")
+    folder = data.add_parser(
+        "folder",
+        help="make a dataset of a folder of your images",
+        examples=("fap data folder photos/", "fap data folder photos/ --name bottles"),
+    )
+    folder.add_argument("path", type=arguments.folder, metavar="FOLDER", help="a folder with images")
+    folder.add_argument(
+        "--name", type=arguments.name, metavar="NAME", help="its name (default: the folder's)"
+    )
     folder.add_argument(
         "--to", type=arguments.new_folder, metavar="FOLDER", help="prepared folder (default: data/NAME)"
     )

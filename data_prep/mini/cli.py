@@ -7,12 +7,21 @@ from fap_lib.core import arguments
 
 def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAction:
     """Add `mini draw` to the `fap` parser; returns the actions of `mini`."""
-    actions = commands.add_parser("mini", help="the generated datasets and the mini CLIP").add_subparsers(
-        required=True, metavar="ACTION"
+    actions = commands.add_parser(
+        "mini",
+        help="the generated datasets and the mini CLIP",
+        examples=("fap mini draw mini-test", "fap mini pretrain --help"),
+    ).add_subparsers(required=True, metavar="ACTION")
+    draw = actions.add_parser(
+        "draw",
+        help="draw a generated dataset",
+        examples=("fap mini draw mini-test", "fap mini draw mini-test-d2 --to other/"),
     )
-    draw = actions.add_parser("draw", help="draw a generated dataset")
     draw.add_argument(
-        "name", type=arguments.name, help="such as mini-test, or mini-test-d2 for another draw of it"
+        "name",
+        type=arguments.name,
+        metavar="NAME",
+        help="such as mini-test, or mini-test-d2 for another draw of it",
     )
     draw.add_argument("--to", type=arguments.new_folder, metavar="FOLDER", help="where (default: data/NAME)")
     draw.set_defaults(run=_draw)

@@ -28,8 +28,31 @@ from fap_lib.runs import preparation
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. 0: done; 1: a comparison failed; 2: the input was wrong, said in one sentence."""
-    parser = Parser(prog="fap", description="The FAPrompt kit.")
-    parser.add_argument("--version", action="version", version=__version__)
+    try:
+        chosen = make_parser().parse_args(arguments)
+        return chosen.run(chosen) or 0
+    except KitError as error:
+        print(f"fap: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("fap: interrupted; the same command continues.", file=sys.stderr)
+        return 130
+
+
+def make_parser() -> Parser:
+    """The parser of `fap` with all its commands."""
+    parser = Parser(
+        prog="fap",
+        description="The FAPrompt kit: defects in images of things never seen before. "
+        "Data, features and runs go to the repository, or below $FAP_HOME.",
+        examples=(
+            "fap demo                      # two minutes: train, test and report on generated images",
+            "fap lab                       # the notebooks, as copies of your own",
+            "fap score photos/             # scores and heat maps of your images",
+            "fap score --help              # all about one command",
+        ),
+    )
+    parser.add_argument("--version", action="version", version=__version__, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (
         demo,
@@ -47,12 +70,4 @@ def main(arguments: list[str] | None = None) -> int:
         preparation,
     ):
         command.add_command(commands)
-    try:
-        chosen = parser.parse_args(arguments)
-        return chosen.run(chosen) or 0
-    except KitError as error:
-        print(f"fap: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("fap: interrupted; the same command continues.", file=sys.stderr)
-        return 130
+    return parser

@@ -6,7 +6,13 @@ import time
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `demo` to the `fap` parser."""
-    parser = commands.add_parser("demo", help="the main job on generated images, without any download")
+    parser = commands.add_parser(
+        "demo",
+        help="the main job on generated images, without any download",
+        description="Draws a small world of images, learns prompts on six categories, looks for defects "
+        "in eight others, and writes runs/demo/report.html. What is finished is reused.",
+        examples=("fap demo", "FAP_HOME=/tmp/kit fap demo    # everything below another folder"),
+    )
     parser.set_defaults(run=_demo)
 
 

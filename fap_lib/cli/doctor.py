@@ -7,15 +7,21 @@ from fap_lib.core import arguments, paths
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `doctor` to the `fap` parser."""
-    parser = commands.add_parser("doctor", help="what is missing for a grid: weights, datasets, disk, time")
+    parser = commands.add_parser(
+        "doctor",
+        help="what is missing for a grid: weights, datasets, disk, time",
+        description="Lists everything that this machine lacks for a grid, and how to get it.",
+        examples=("fap doctor", "fap doctor workflow/grids/mini.yaml --json"),
+    )
     parser.add_argument(
         "grid",
         type=arguments.file,
         nargs="?",
         default=paths.WORKFLOW / "grids" / "paper.yaml",
+        metavar="GRID",
         help="YAML file (default: the paper's grid)",
     )
-    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts (default: a table)")
     parser.set_defaults(run=_doctor)
 
 

@@ -8,20 +8,36 @@ from fap_lib.core import arguments
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `evaluate` to the `fap` parser."""
     parser = commands.add_parser(
-        "evaluate", help="test prompts (yours, or the authors' .pth) on datasets, without training"
+        "evaluate",
+        help="test prompts (yours, or the authors' .pth) on datasets, without training",
+        description="Tests prompts on datasets and compares the figures with reported ones. What is finished "
+        "is reused.",
+        examples=(
+            "fap evaluate runs/demo/training/prompts.safetensors --data data --test mini-test",
+            "fap evaluate visa.pth --data downloads --test mvtec,btad    # the authors' prompts",
+        ),
     )
     parser.add_argument(
         "prompts", type=arguments.file, metavar="FILE", help="a checkpoint, or the authors' .pth"
     )
     parser.add_argument(
-        "--data", type=arguments.folder, required=True, help="folder with raw or prepared datasets"
+        "--data",
+        type=arguments.folder,
+        required=True,
+        metavar="FOLDER",
+        help="where raw or prepared datasets lie; needed",
     )
-    parser.add_argument("--test", dest="tests", type=arguments.names, required=True, metavar="NAME,NAME")
-    parser.add_argument("--profile", type=arguments.profile, help="default: the one the prompts belong to")
-    parser.add_argument("--settings", type=arguments.file, help="YAML file with changes to the profile")
     parser.add_argument(
-        "--run", dest="folder", type=arguments.new_folder, help="run folder (default: one below runs/)"
+        "--test",
+        dest="tests",
+        type=arguments.names,
+        required=True,
+        metavar="NAME,NAME",
+        help="the datasets to test on; needed",
     )
+    arguments.add_profile(parser, None, " (default: the one the prompts belong to)")
+    arguments.add_settings(parser)
+    arguments.add_run(parser, "evaluate-PROMPTS-on-TESTS")
     arguments.add_device(parser)
     parser.set_defaults(run=_evaluate)
 

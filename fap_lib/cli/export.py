@@ -10,23 +10,44 @@ TOLERANCE = 1e-4
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `export` to the `fap` parser."""
-    parser = commands.add_parser("export", help="write a detector as ONNX and as a torch.export program")
-    parser.add_argument("prompts", help="paper or released, or a checkpoint (the kit's or a .pth)")
-    parser.add_argument("--to", type=arguments.new_folder, required=True, metavar="FOLDER")
+    parser = commands.add_parser(
+        "export",
+        help="write a detector as ONNX and as a torch.export program",
+        description="Writes a detector for programs without PyTorch, or compares what was written "
+        "with PyTorch.",
+        examples=(
+            "fap export paper --to exported/",
+            "fap export paper --to exported/ --variants float16 int8",
+            "fap export paper --to exported/ --check photos/",
+        ),
+    )
+    parser.add_argument(
+        "prompts",
+        metavar="{paper,released,FILE}",
+        help="prompts that ship with the kit, or a checkpoint: a run's, or the authors' .pth",
+    )
+    parser.add_argument(
+        "--to", type=arguments.new_folder, required=True, metavar="FOLDER", help="where files go; needed"
+    )
     parser.add_argument(
         "--variants",
         nargs="*",
         default=[],
         choices=("float16", "int8"),
-        help="smaller files as well: all weights in float16, or matrix weights in int8",
+        help="smaller files as well: all weights in float16, or matrix weights in int8 (default: neither)",
     )
     parser.add_argument(
         "--check",
         nargs="+",
         metavar="IMAGES",
-        help="export nothing; compare what lies in FOLDER with PyTorch on your images",
+        help="export nothing; compare what lies in FOLDER with PyTorch on your images (default: export)",
     )
-    parser.add_argument("--weights", type=arguments.file, help="a file of CLIP's weights")
+    parser.add_argument(
+        "--weights",
+        type=arguments.file,
+        metavar="FILE",
+        help="a file of CLIP's weights (default: what the prompts name, or open_clip's download)",
+    )
     parser.set_defaults(run=_export)
 
 

@@ -9,9 +9,14 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "lab",
         help="open the notebooks in JupyterLab, as copies of your own",
         description="Copies the notebooks to runs/lab/ and opens JupyterLab there. What you edited is kept.",
-        epilog="on another machine: fap lab -- --no-browser --port 8888",
+        examples=(
+            "fap lab",
+            "fap lab -- --no-browser --port 8888    # on another machine",
+        ),
     )
-    parser.add_argument("options", nargs="*", metavar="OPTION", help="options of JupyterLab, after --")
+    parser.add_argument(
+        "options", nargs="*", metavar="OPTION", help="options of JupyterLab, after -- (default: none)"
+    )
     parser.set_defaults(run=_lab)
 
 

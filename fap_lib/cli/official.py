@@ -12,8 +12,12 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_parity(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("parity", help="compare the kit with the official code's outputs")
-    parser.add_argument("file", type=arguments.file, help="an .npz file of official outputs")
+    parser = commands.add_parser(
+        "parity",
+        help="compare the kit with the official code's outputs",
+        examples=("fap parity tests/golden/tiny.npz",),
+    )
+    parser.add_argument("file", type=arguments.file, metavar="FILE", help="an .npz file of official outputs")
     parser.set_defaults(run=_parity)
 
 
@@ -24,7 +28,11 @@ def _parity(chosen: argparse.Namespace) -> int:
 
 
 def _add_ledger(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("ledger", help="list the differences between paper and released code")
+    parser = commands.add_parser(
+        "ledger",
+        help="list the differences between paper and released code",
+        examples=("fap ledger",),
+    )
     parser.set_defaults(run=_ledger)
 
 

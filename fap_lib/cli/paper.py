@@ -8,19 +8,32 @@ from fap_lib.core import arguments
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `paper` to the `fap` parser."""
-    parser = commands.add_parser("paper", help="run a grid: many trainings and evaluations, and their tables")
-    parser.add_argument("grid", type=arguments.file, help="YAML file, such as workflow/grids/mini.yaml")
-    parser.add_argument(
-        "--cores", type=arguments.whole(1), default=os.cpu_count(), help="for all jobs together"
+    parser = commands.add_parser(
+        "paper",
+        help="run a grid: many trainings and evaluations, and their tables",
+        description="Runs what a grid's file asks for, with Snakemake. What is finished is reused.",
+        examples=(
+            "fap paper workflow/grids/mini.yaml",
+            'fap paper workflow/grids/paper.yaml --snakemake="-n"    # the plan alone',
+        ),
     )
     parser.add_argument(
-        "--run", dest="folder", type=arguments.new_folder, help="grid folder (default: one below runs/)"
+        "grid", type=arguments.file, metavar="GRID", help="YAML file, such as workflow/grids/mini.yaml"
     )
+    parser.add_argument(
+        "--cores",
+        type=arguments.whole(1),
+        default=os.cpu_count(),
+        metavar="N",
+        help="for all jobs together; as many as this machine has",
+    )
+    arguments.add_run(parser, "grid-NAME")
     parser.add_argument(
         "--snakemake",
         type=arguments.words,
         default=[],
-        help='options of Snakemake: --snakemake="-n" shows the plan',
+        metavar="OPTIONS",
+        help='options of Snakemake, such as "-n" for the plan alone (default: none)',
     )
     parser.set_defaults(run=_paper)
 

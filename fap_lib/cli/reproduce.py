@@ -7,19 +7,37 @@ from fap_lib.core import arguments
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `reproduce` to the `fap` parser."""
-    parser = commands.add_parser("reproduce", help="train prompts on one dataset and test them on others")
-    parser.add_argument(
-        "--data", type=arguments.folder, required=True, help="folder with raw or prepared datasets"
+    parser = commands.add_parser(
+        "reproduce",
+        help="train prompts on one dataset and test them on others",
+        description="Prepares the datasets, extracts features, trains prompts and tests them. What is "
+        "finished is reused, and an interrupted training continues.",
+        examples=(
+            "fap reproduce --data data --train mini-a --test mini-test",
+            "fap reproduce --data downloads --train mvtec --test visa,btad --profile paper",
+        ),
     )
-    parser.add_argument("--train", type=arguments.name, required=True, metavar="NAME")
-    parser.add_argument("--test", dest="tests", type=arguments.names, required=True, metavar="NAME,NAME")
     parser.add_argument(
-        "--profile", type=arguments.profile, default="mini", help="mini (the default), paper or tiny"
+        "--data",
+        type=arguments.folder,
+        required=True,
+        metavar="FOLDER",
+        help="where raw or prepared datasets lie; needed",
     )
-    parser.add_argument("--settings", type=arguments.file, help="YAML file with changes to the profile")
     parser.add_argument(
-        "--run", dest="folder", type=arguments.new_folder, help="run folder (default: one below runs/)"
+        "--train", type=arguments.name, required=True, metavar="NAME", help="the dataset to learn on; needed"
     )
+    parser.add_argument(
+        "--test",
+        dest="tests",
+        type=arguments.names,
+        required=True,
+        metavar="NAME,NAME",
+        help="the datasets to test on; needed",
+    )
+    arguments.add_profile(parser, "mini")
+    arguments.add_settings(parser)
+    arguments.add_run(parser, "TRAIN-to-TESTS-PROFILE-MODE-seedN")
     arguments.add_device(parser)
     parser.set_defaults(run=_reproduce)
 

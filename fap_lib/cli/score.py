@@ -8,7 +8,17 @@ from fap_lib.core.errors import KitError
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `score` to the `fap` parser."""
-    parser = commands.add_parser("score", help="scores, heat maps and a page to look at, for your images")
+    parser = commands.add_parser(
+        "score",
+        help="scores, heat maps and a page to look at, for your images",
+        description="Scores your images. The run folder gets scores.csv, maps/, gallery.html, and "
+        "metrics.csv where the folder has labels.",
+        examples=(
+            "fap score photos/",
+            "fap score photos/ --normal fine/ --alpha 0.05    # and a threshold",
+            "fap score 'line3/**/*.jpg' --profile paper --prompts runs/NAME/training/prompts.safetensors",
+        ),
+    )
     parser.add_argument(
         "images",
         nargs="+",
@@ -19,14 +29,23 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--prompts",
         default="paper",
-        help="paper or released, which ship with the profile mini, or a checkpoint (the kit's or a .pth)",
+        metavar="{paper,released,FILE}",
+        help="paper or released: they ship with the kit for the profile mini, learned as the paper says "
+        "or as the released code does; FILE: a checkpoint, a run's or the authors' .pth",
     )
-    parser.add_argument("--profile", type=arguments.profile, help="default: the one the prompts belong to")
+    arguments.add_profile(parser, None, " (default: the one the prompts belong to)")
     parser.add_argument(
-        "--normal", type=arguments.folder, metavar="FOLDER", help="normal images, to choose a threshold by"
+        "--normal",
+        type=arguments.folder,
+        metavar="FOLDER",
+        help="normal images, to choose a threshold by (default: none, so nothing is flagged)",
     )
     parser.add_argument(
-        "--alpha", type=arguments.share, default=0.05, help="share of normal images that may be flagged"
+        "--alpha",
+        type=arguments.share,
+        default=0.05,
+        metavar="SHARE",
+        help="share of normal images that may be flagged, above 0 and below 1",
     )
     parser.add_argument(
         "--tile",
@@ -47,12 +66,10 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "--errors",
         choices=("raise", "skip"),
         default="raise",
-        help="what an unreadable image does: end the run, or be left out and counted",
+        help="what an unreadable image does: raise ends the run, skip leaves it out and counts it",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a summary")
-    parser.add_argument(
-        "--run", dest="folder", type=arguments.new_folder, help="run folder (default: one below runs/)"
-    )
+    arguments.add_run(parser, "score-NAME")
     arguments.add_device(parser)
     parser.set_defaults(run=_score)
 

@@ -7,15 +7,29 @@ from fap_lib.core import arguments
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `weights` to the `fap` parser."""
-    parser = commands.add_parser("weights", help="write a CLIP's weights as a safetensors file")
-    parser.add_argument(
-        "backbone", type=arguments.name, help="an open_clip architecture, such as ViT-L-14-336-quickgelu"
+    parser = commands.add_parser(
+        "weights",
+        help="write a CLIP's weights as a safetensors file",
+        examples=(
+            "fap weights ViT-L-14-336-quickgelu    # downloads OpenAI's",
+            "fap weights ViT-L-14-336-quickgelu --from ViT-L-14-336px.pt",
+        ),
     )
     parser.add_argument(
-        "--from", dest="source", type=arguments.file, help="a weights file (default: OpenAI's weights)"
+        "backbone",
+        type=arguments.name,
+        metavar="BACKBONE",
+        help="an open_clip architecture, such as ViT-L-14-336-quickgelu",
     )
     parser.add_argument(
-        "--to", type=arguments.new_file, help="target (default: BACKBONE.safetensors in models/)"
+        "--from",
+        dest="source",
+        type=arguments.file,
+        metavar="FILE",
+        help="a weights file (default: OpenAI's weights)",
+    )
+    parser.add_argument(
+        "--to", type=arguments.new_file, metavar="FILE", help="default: BACKBONE.safetensors in models/"
     )
     parser.set_defaults(run=_weights)
 

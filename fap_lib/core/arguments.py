@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,8 +24,46 @@ SEED = 2**32 - 1
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
+_EXAMPLES = "examples:\n  "
+
+
+class Help(argparse.HelpFormatter):
+    """Help with examples as they are typed, and the default of each option that has one."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        for command in self._iter_indented_subactions(action):  # argparse forgets how far these are indented
+            width = len(self._format_action_invocation(command)) + self._current_indent
+            self._action_max_length = max(self._action_max_length, width)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith(_EXAMPLES) else super()._fill_text(text, width, indent)
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        plain = action.default in (None, False, argparse.SUPPRESS) or action.default == []
+        if plain or not action.option_strings:
+            return action.help
+        return f"{action.help} (default: %(default)s)"
+
+
+class _Commands(argparse._SubParsersAction):
+    """Commands whose help begins with what the list of commands says of them, where nothing else is given."""
+
+    def add_parser(self, name: str, **options: Any) -> Any:
+        said = options["help"]
+        return super().add_parser(name, **{"description": f"{said[0].upper()}{said[1:]}."} | options)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose refusals are one sentence, as all of the kit's are."""
+
+    def __init__(self, examples: Sequence[str] = (), **options: Any):
+        """Args:
+        examples: whole commands, shown at the end of its help.
+        """
+        options |= {"formatter_class": Help, "epilog": _EXAMPLES + "\n  ".join(examples)}
+        super().__init__(**options)
+        self.register("action", "parsers", _Commands)
 
     def error(self, message: str) -> NoReturn:
         """Refuse.
@@ -224,9 +262,48 @@ def profile(value: str) -> str:
     return value
 
 
+def add_profile(parser: argparse.ArgumentParser, default: str | None, otherwise: str = "") -> None:
+    """Add `--profile` to a command.
+
+    Args:
+        otherwise: what happens without it, where there is no default.
+    """
+    parser.add_argument(
+        "--profile",
+        type=profile,
+        default=default,
+        metavar="{mini,paper,tiny}",
+        help="mini: the kit's small world; paper: CLIP ViT-L/14@336px at 518 pixels; tiny: random weights, "
+        f"for tests{otherwise}",
+    )
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add `--settings` to a command."""
+    parser.add_argument(
+        "--settings",
+        type=file,
+        metavar="FILE",
+        help="YAML file with changes to the profile, such as `training: {epochs: 2}` (default: none)",
+    )
+
+
+def add_run(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add `--run` to a command; `name` is the folder below `runs/` that results go to without it."""
+    parser.add_argument(
+        "--run",
+        dest="folder",
+        type=new_folder,
+        metavar="FOLDER",
+        help=f"where results go (default: runs/{name})",
+    )
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add `--device` to a command."""
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="cpu, cuda, or whichever is there")
+    parser.add_argument(
+        "--device", choices=DEVICES, default="auto", help="auto takes a GPU where there is one"
+    )
 
 
 DEVICES = ("auto", "cpu", "cuda")
