@@ -1,5 +1,6 @@
 """The generated world: images, datasets, pre-training, baselines, and what the shipped weights can do."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +17,10 @@ from data_prep.mini.defects import DEFECTS
 from data_prep.mini.generator import CATEGORIES, KINDS, Sample, kinds_of, sample
 from data_prep.mini.sets import SETS, UNSEEN
 from fap_lib import checkpoints
+from fap_lib.cli import main
 from fap_lib.clip import mini
 from fap_lib.clip.backbone import Backbone, load_backbone
+from fap_lib.core import paths
 from fap_lib.core.config import Profile, load_profile
 from fap_lib.core.errors import KitError
 from fap_lib.data.features import FeatureCache, features
@@ -89,7 +92,62 @@ def test_an_impossible_image_is_refused_in_one_sentence(arguments, message):
         sample(*arguments)
 
 
+def test_a_larger_image_has_the_same_scene_and_defects_as_small_as_ever(drawn):
+    small, large = (np.zeros(2) for _ in range(2))
+    for pair in (("leather", "hole"), ("carpet", "stain"), ("nut", "scratch"), ("pill", "chipped")):
+        for index, one in enumerate(drawn[pair]):
+            four = sample(*pair, [11, index], benchmark.SIZE_FACTOR, scale=4)
+            assert four.pixels.shape == (384, 384, 3)
+            assert four.mask.shape == four.foreground.shape == (384, 384)
+            assert four.words["colour"] == one.words["colour"]
+            assert four.foreground.mean() == pytest.approx(one.foreground.mean(), abs=0.02)
+            small += one.mask.sum(), 1
+            large += four.mask.sum(), 1
+    assert large[0] / small[0] == pytest.approx(1, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("category", "kind", "factor"),
+    [("cable", "swapped", 16), ("screw", "bent", 16), ("corrugated", "bent", 1)],
+)
+def test_structural_faults_grow_with_an_object_and_not_with_a_surface(category, kind, factor):
+    areas = [
+        np.mean([sample(category, kind, [2, index], scale=scale).mask.sum() for index in range(4)])
+        for scale in (1, 4)
+    ]
+    assert factor / 2 < areas[1] / areas[0] < factor * 2
+
+
 # Datasets
+
+
+def test_a_name_says_set_draw_and_scale():
+    for name, expected in {
+        "mini-test": ("mini-test", 0, 1),
+        "mini-test-d2": ("mini-test", 2, 1),
+        "mini-test-x4": ("mini-test", 0, 4),
+        "mini-b-d12-x2": ("mini-b", 12, 2),
+    }.items():
+        assert sets.parse(name) == expected
+        assert str(sets.parse(name)) == name
+    for name in ("mini-test-x1", "mini-test-x6", "mini-test-d0", "mini-test-x4-d2", "mini-test-x", "-x4"):
+        with pytest.raises(KitError, match="unknown generated dataset"):
+            sets.parse(name)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_scale_is_a_dataset_of_its_own(tmp_path, monkeypatch, capsys):
+    few_ = {"mini-test": replace(SETS["mini-test"], categories=("pill",), good=1, each=1, train=0)}
+    monkeypatch.setattr(benchmark, "SETS", benchmark.SETS | few_)
+    assert main(["mini", "draw", "mini-test", "--scale", "2"]) == 0
+    assert "mini-test-x2, test: 1 normal, 15 anomalous" in capsys.readouterr().out
+    large, plain = paths.data() / "mini-test-x2", benchmark.generate(tmp_path / "plain", "mini-test")
+    assert json.loads((large / "meta.json").read_text())["about"]["scale"] == 2
+    assert "scale" not in json.loads((plain.root / "meta.json").read_text())["about"]
+    with Image.open(large / plain.records("test")[0].image) as image:
+        assert image.size == (192, 192)
+    with pytest.raises(KitError, match="is not empty and does not hold mini-test-x2"):
+        benchmark.generate(plain.root, "mini-test-x2")
 
 
 def test_test_categories_and_defects_are_kept_from_training():

@@ -29,7 +29,7 @@ def generate(folder: Path, name: str) -> Manifest:
     Raises:
         KitError: unknown name; a target folder that holds something else; a disk that cannot take it.
     """
-    base, draw = parse(name)
+    base, draw, scale = parse(name)
     folder = arguments.new_folder(folder)
     with locked(folder.with_name(f".{folder.name}.drawing")):  # the second of two finds it drawn
         if (folder / "meta.json").is_file() and read_manifest(folder).name == name:
@@ -39,12 +39,11 @@ def generate(folder: Path, name: str) -> Manifest:
                 f"{folder} is not empty and does not hold {name}; give another folder or empty it."
             )
         with whole_folder(folder) as unfinished:
-            for _ in each(partial(_draw, unfinished), plan(base, draw), f"drawing {name}"):
+            for _ in each(partial(_draw, unfinished, scale), plan(base, draw), f"drawing {name}"):
                 pass
             manifest = Manifest(unfinished, name, "nonzero", mvtec_like(unfinished, SETS[base].categories))
-            write_manifest(
-                manifest, {"title": f"generated images: {', '.join(SETS[base].categories)}", "draw": draw}
-            )
+            about = {"title": f"generated images: {', '.join(SETS[base].categories)}", "draw": draw}
+            write_manifest(manifest, about | ({"scale": scale} if scale > 1 else {}))
     return read_manifest(folder)
 
 
@@ -67,10 +66,10 @@ def plan(base: str, draw: int) -> list[Job]:
     return jobs
 
 
-def _draw(root: Path, job: Job) -> None:
+def _draw(root: Path, scale: int, job: Job) -> None:
     """One image below `root`, with its mask and its foreground."""
     category, split, kind, index, seed = job
-    one = sample(category, None if kind == "good" else kind, seed, SIZE_FACTOR)
+    one = sample(category, None if kind == "good" else kind, seed, SIZE_FACTOR, scale)
     _save(root / f"{category}/{split}/{kind}/{index:03}.png", one.pixels)
     if split == "test":
         _save(root / f"{category}/foreground/{kind}/{index:03}.png", one.foreground)

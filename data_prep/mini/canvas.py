@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 
 SIZE = 96
-"""Side of a generated image in pixels."""
+"""Side of a generated image in pixels, at scale 1."""
 
 BANK = 512
 SIGMAS = (0.7, 1.5, 3.0, 6.0, 12.0, 24.0)
@@ -46,10 +46,16 @@ def bank() -> tuple[np.ndarray, ...]:
 
 
 @cache
-def grid() -> tuple[np.ndarray, np.ndarray]:
-    """Pixel columns and rows relative to the centre, each (SIZE, SIZE) float32."""
-    rows, columns = np.mgrid[:SIZE, :SIZE].astype(np.float32) - (SIZE - 1) / 2
+def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel columns and rows relative to the centre, each (size, size) float32."""
+    rows, columns = np.mgrid[:size, :size].astype(np.float32) - (size - 1) / 2
     return columns, rows
+
+
+def window(layer: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """A window (size, size) of the bank at a random place."""
+    row, column = rng.integers(0, BANK - size, 2)
+    return bank()[layer][row : row + size, column : column + size]
 
 
 class Canvas:
@@ -57,41 +63,46 @@ class Canvas:
 
     u, v: surface coordinates in pixels after a random rotation, zoom and shift (textures).
     x, y: the same for a centred object, in units of its radius; `unit` is that radius in pixels.
+    size: its side in pixels.
     words: what a caption may say of the image, filled by the renderer: colour, background, structure.
     """
 
-    def __init__(self, rng: np.random.Generator, turn: float, fault: str | None = None):
-        """turn: largest rotation in degrees. fault: a structural defect that the renderer shall draw."""
+    def __init__(self, rng: np.random.Generator, turn: float, fault: str | None = None, scale: int = 1):
+        """Args:
+        turn: largest rotation in degrees. fault: a structural defect that the renderer shall draw.
+        scale: how many times as large the image is. An object grows with it, in finer detail; of a surface
+            there is more to see. Their texture has the same grain in pixels.
+        """
         self.rng = rng
         self.fault = fault
         # A stream of its own, so that the picture with the fault is otherwise the one without.
         self.fault_rng = np.random.default_rng(int(rng.integers(2**32)))
         angle = np.deg2rad(rng.uniform(-turn, turn))
         zoom = rng.uniform(0.85, 1.15)
-        columns, rows = grid()
-        shift = rng.uniform(-5, 5, 2).astype(np.float32)
-        self.unit = np.float32(40 * zoom)
+        self.size = SIZE * scale
+        columns, rows = grid(self.size)
+        shift = rng.uniform(-5, 5, 2).astype(np.float32) * scale
+        self.unit = np.float32(40 * zoom * scale)
         cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
         across, down = columns - shift[0], rows - shift[1]
         self.x = (cosine * across + sine * down) / self.unit
         self.y = (cosine * down - sine * across) / self.unit
         # Surfaces have no centre: they may start anywhere.
         start = rng.uniform(0, BANK, 2).astype(np.float32)
-        self.u = self.x * 40 + start[0]
-        self.v = self.y * 40 + start[1]
+        self.u = self.x * (40 * scale) + start[0]
+        self.v = self.y * (40 * scale) + start[1]
         self.words: dict[str, str] = {}
 
     def noise(self, layer: int, stretch_u: float = 1, stretch_v: float = 1) -> np.ndarray:
-        """Noise fixed to the surface, (SIZE, SIZE), unit variance; stretch > 1 elongates it."""
+        """Noise fixed to the surface, (size, size), unit variance; stretch > 1 elongates it."""
         # A little of one axis in the other keeps a stretched noise from repeating as the bank does.
         rows = (self.v / stretch_v).astype(np.int32) & (BANK - 1)
         columns = (self.u / stretch_u).astype(np.int32) & (BANK - 1)
         return bank()[layer][rows, columns]
 
     def grain(self, layer: int) -> np.ndarray:
-        """Noise fixed to the image, (SIZE, SIZE): a window of the bank at a random place."""
-        row, column = self.rng.integers(0, BANK - SIZE, 2)
-        return bank()[layer][row : row + SIZE, column : column + SIZE]
+        """Noise fixed to the image, (size, size)."""
+        return window(layer, self.size, self.rng)
 
     def colour(self, names: Sequence[str], slot: str = "colour") -> np.ndarray:
         """A colour near one of the named ones, (3,); its name becomes the word in `slot`."""
@@ -121,5 +132,5 @@ def rgb(red: float, green: float, blue: float) -> np.ndarray:
 
 
 def paint(pixels: np.ndarray, coverage: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """Lay a colour (3,) or picture (SIZE, SIZE, 3) over `pixels` where coverage (SIZE, SIZE) is 1."""
+    """Lay a colour (3,) or picture (size, size, 3) over `pixels` where coverage (size, size) is 1."""
     return pixels + coverage[..., None] * (colour - pixels)

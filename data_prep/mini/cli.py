@@ -2,6 +2,7 @@
 
 import argparse
 
+from data_prep.mini.sets import LARGEST, parse
 from fap_lib.core import arguments
 
 
@@ -23,19 +24,24 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
         metavar="NAME",
         help="such as mini-test, or mini-test-d2 for another draw of it",
     )
+    draw.add_argument(
+        "--scale",
+        type=arguments.whole(1, LARGEST),
+        help=f"draw images so many times as large, up to {LARGEST}, with defects as small as ever: NAME-x4",
+    )
     draw.add_argument("--to", type=arguments.new_folder, metavar="FOLDER", help="where (default: data/NAME)")
     draw.set_defaults(run=_draw)
     return actions
 
 
 def _draw(chosen: argparse.Namespace) -> None:
-    from data_prep.mini.sets import parse
     from fap_lib.core import paths
 
-    parse(chosen.name)  # a mistyped name is refused before anything slow is loaded
+    wanted = parse(chosen.name)  # a mistyped name is refused before anything slow is loaded
+    name = str(wanted._replace(scale=chosen.scale or wanted.scale))
     from data_prep.mini import benchmark
 
-    manifest = benchmark.generate(chosen.to or paths.data() / chosen.name, chosen.name)
+    manifest = benchmark.generate(chosen.to or paths.data() / name, name)
     for split, records in manifest.splits.items():
         labels = [record.label for record in records]
         print(f"{manifest.name}, {split}: {labels.count(0)} normal, {labels.count(1)} anomalous")

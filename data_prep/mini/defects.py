@@ -1,25 +1,32 @@
 """Fifteen defects laid on normal images, with exact masks; the structural ones are the renderers' own.
 
-A defect takes the pixels (SIZE, SIZE, 3), where the object is (SIZE, SIZE, bool), a random generator
-and a size factor, and returns the damaged pixels and the mask of what it changed.
+A defect takes the pixels (S, S, 3), where the object is (S, S, bool), a random generator and a size factor,
+and returns the damaged pixels and the mask of what it changed. Its size in pixels does not depend on S.
 """
 
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
 
-from data_prep.mini.canvas import BANK, COLOURS, SIZE, bank, paint, rgb
+from data_prep.mini.canvas import COLOURS, SIZE, paint, rgb, window
 
 Pixels: TypeAlias = np.ndarray
 Where: TypeAlias = np.ndarray
 Generator = np.random.Generator
 Damage = tuple[np.ndarray, np.ndarray]
 
-ROWS, COLUMNS = np.mgrid[:SIZE, :SIZE].astype(np.float32)
 AREA = (0.008, 0.11)
-"""Smallest and largest area of a blob as a share of the image; drawn evenly on a logarithmic scale."""
+"""Smallest and largest area of a blob, as a share of SIZE x SIZE; drawn evenly on a logarithmic scale."""
+
+
+@cache
+def _places(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of every pixel, each (size, size) float32."""
+    rows, columns = np.mgrid[:size, :size].astype(np.float32)
+    return rows, columns
 
 
 def scratch(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
@@ -83,14 +90,14 @@ def colour(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
 
 def rust(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
     near = _blob(where, rng, size, ragged=0.35)
-    patchy = np.clip((1.1 - near) * 4, 0, 1) * np.clip(0.65 + 0.4 * _window(1, rng), 0, 1)
-    tone = np.clip(1 + 0.25 * _window(0, rng), 0.5, 1.5)
+    patchy = np.clip((1.1 - near) * 4, 0, 1) * np.clip(0.65 + 0.4 * window(1, len(where), rng), 0, 1)
+    tone = np.clip(1 + 0.25 * window(0, len(where), rng), 0.5, 1.5)
     return _finish(pixels, paint(pixels, patchy, rgb(0.58, 0.25, 0.08) * tone[..., None]), where & (near < 1))
 
 
 def dirt(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
     near = _blob(where, rng, size * 1.2, ragged=0.3)
-    specks = np.clip(4 * (_window(1, rng) - 0.35), 0, 1) * (near < 1)
+    specks = np.clip(4 * (window(1, len(where), rng) - 0.35), 0, 1) * (near < 1)
     shade = rng.uniform(0.08, 0.2)
     damaged = paint(pixels * (1 - 0.18 * (near < 1))[..., None], 0.9 * specks, shade * rgb(1, 0.9, 0.75))
     return _finish(pixels, damaged, where & (near < 1))
@@ -106,7 +113,8 @@ def burn(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
 
 def dent(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
     row, column, radius = _seat(where, rng, size)
-    dy, dx = (ROWS - row) / radius, (COLUMNS - column) / radius
+    rows, columns = _places(len(where))
+    dy, dx = (rows - row) / radius, (columns - column) / radius
     near = np.hypot(dx, dy)
     light = rng.uniform(0, 2 * np.pi)
     slope = (dx * np.cos(light) + dy * np.sin(light)) * np.exp(-2.2 * near**2)
@@ -118,34 +126,36 @@ def glue(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
     near = _blob(where, rng, size, ragged=0.3)
     body = 0.5 * np.clip((1 - near) * 8, 0, 1)
     rim = np.exp(-((near - 0.93) ** 2) / 0.006)
-    gloss = np.exp(-((near - 0.45) ** 2) / 0.02) * (_window(2, rng) > 0.2)
+    gloss = np.exp(-((near - 0.45) ** 2) / 0.02) * (window(2, len(where), rng) > 0.2)
     damaged = paint(pixels, body, rgb(0.93, 0.9, 0.78)) * (1 - 0.3 * rim)[..., None]
     return _finish(pixels, paint(damaged, 0.8 * gloss, rgb(1, 1, 1)), near < 1)
 
 
 def distortion(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
     row, column, radius = _seat(where, rng, size * 1.5)
-    dy, dx = ROWS - row, COLUMNS - column
+    rows, columns = _places(len(where))
+    dy, dx = rows - row, columns - column
     near = np.hypot(dx, dy) / radius
     turn = rng.uniform(1.5, 2.4) * (1 if rng.random() < 0.5 else -1) * np.clip(1 - near, 0, 1) ** 1.2
     cosine, sine = np.cos(turn), np.sin(turn)
-    rows = np.clip(np.rint(row + cosine * dy - sine * dx), 0, SIZE - 1).astype(np.int32)
-    columns = np.clip(np.rint(column + cosine * dx + sine * dy), 0, SIZE - 1).astype(np.int32)
-    return _finish(pixels, pixels[rows, columns], where & (near < 0.85))
+    last = len(where) - 1
+    from_row = np.clip(np.rint(row + cosine * dy - sine * dx), 0, last).astype(np.int32)
+    from_column = np.clip(np.rint(column + cosine * dx + sine * dy), 0, last).astype(np.int32)
+    return _finish(pixels, pixels[from_row, from_column], where & (near < 0.85))
 
 
 def chipped(pixels: Pixels, where: Where, rng: Generator, size: float) -> Damage:
     """A piece is gone: on an object the ground shows through at its edge, on a surface raw material does."""
     if where.mean() > 0.9:
         near = _blob(where, rng, size, ragged=0.6)
-        raw = rgb(0.85, 0.83, 0.8) * (0.9 + 0.12 * _window(1, rng))[..., None]
+        raw = rgb(0.85, 0.83, 0.8) * (0.9 + 0.12 * window(1, len(where), rng))[..., None]
         return _finish(pixels, paint(pixels, (near < 1) * 0.9, raw), near < 1)
     ground = np.median(pixels[~where], axis=0)
     rim = where & ~_shrunk(where)
     near = _blob(rim, rng, max(size, 0.9) * 1.25, ragged=0.35)
     gone = where & (near < 1)
     pale = where & (near < 1.22) & ~gone
-    damaged = np.where(gone[..., None], ground * (1 + 0.03 * _window(1, rng))[..., None], pixels)
+    damaged = np.where(gone[..., None], ground * (1 + 0.03 * window(1, len(where), rng))[..., None], pixels)
     damaged = np.where(pale[..., None], 0.45 * damaged + 0.55 * rgb(0.9, 0.88, 0.84), damaged)
     return _finish(pixels, damaged, gone | pale)
 
@@ -169,15 +179,10 @@ DEFECTS: dict[str, Callable[[Pixels, Where, Generator, float], Damage]] = {
 }
 
 
-def _window(layer: int, rng: Generator) -> np.ndarray:
-    row, column = rng.integers(0, BANK - SIZE, 2)
-    return bank()[layer][row : row + SIZE, column : column + SIZE]
-
-
 def _seat(where: Where, rng: Generator, size: float) -> tuple[float, float, float]:
     """Where a blob sits, a random place of `where`, and its radius in pixels."""
     places = np.flatnonzero(where)
-    row, column = divmod(int(places[rng.integers(len(places))]), SIZE)
+    row, column = divmod(int(places[rng.integers(len(places))]), len(where))
     area = np.exp(rng.uniform(*np.log(AREA))) * size
     return float(row), float(column), float(np.sqrt(area * SIZE * SIZE / np.pi))
 
@@ -186,17 +191,18 @@ def _blob(where: Where, rng: Generator, size: float, ragged: float) -> np.ndarra
     """Distance from a blob's centre in units of its radius (below 1: inside), with a ragged outline."""
     row, column, radius = _seat(where, rng, size)
     angle, aspect = rng.uniform(0, np.pi), rng.uniform(0.65, 1)
-    dx, dy = (COLUMNS - column) / radius, (ROWS - row) / radius
+    rows, columns = _places(len(where))
+    dx, dy = (columns - column) / radius, (rows - row) / radius
     along = dx * np.cos(angle) + dy * np.sin(angle)
     across = dy * np.cos(angle) - dx * np.sin(angle)
     near = np.hypot(along * aspect, across / aspect)
-    return near + ragged * 0.35 * _window(2 if radius < 9 else 3, rng)
+    return near + ragged * 0.35 * window(2 if radius < 9 else 3, len(where), rng)
 
 
 def _path(where: Where, rng: Generator, length: float, wander: float, branches: int = 0) -> np.ndarray:
     """Distance in pixels of every pixel to a wandering line; `wander` is the turn a step, in radians."""
     places = np.flatnonzero(where)
-    middle = np.array(divmod(int(places[rng.integers(len(places))]), SIZE), np.float32)
+    middle = np.array(divmod(int(places[rng.integers(len(places))]), len(where)), np.float32)
     steps = max(int(length / 3), 2)
     heading = rng.uniform(0, 2 * np.pi)
     turns = heading + np.cumsum(
@@ -208,7 +214,7 @@ def _path(where: Where, rng: Generator, length: float, wander: float, branches: 
         at = int(rng.integers(steps))
         turn = turns[at] + rng.choice([-0.9, 0.9]) + np.cumsum(rng.normal(0, wander, max(steps // 3, 2)))
         points.append(points[0][at] + np.cumsum(3 * np.stack([np.sin(turn), np.cos(turn)], 1), 0))
-    distance = np.full((SIZE, SIZE), 99, np.float32)
+    distance = np.full(where.shape, 99, np.float32)
     for line in points:
         for start, end in pairwise(line):
             _near_segment(distance, start, end)
@@ -217,15 +223,16 @@ def _path(where: Where, rng: Generator, length: float, wander: float, branches: 
 
 def _near_segment(distance: np.ndarray, start: np.ndarray, end: np.ndarray) -> None:
     """Lower `distance` to that of one short segment, in its neighbourhood only."""
-    low = np.floor(np.clip(np.minimum(start, end) - 6, 0, SIZE)).astype(int)
-    high = np.ceil(np.clip(np.maximum(start, end) + 7, 0, SIZE)).astype(int)
-    window = (slice(low[0], high[0]), slice(low[1], high[1]))
-    rows, columns = ROWS[window] - start[0], COLUMNS[window] - start[1]
+    size = len(distance)
+    low = np.floor(np.clip(np.minimum(start, end) - 6, 0, size)).astype(int)
+    high = np.ceil(np.clip(np.maximum(start, end) + 7, 0, size)).astype(int)
+    around = (slice(low[0], high[0]), slice(low[1], high[1]))
+    rows, columns = (places[around] - origin for places, origin in zip(_places(size), start, strict=True))
     if not rows.size:
         return
     dy, dx = end - start
     along = np.clip((rows * dy + columns * dx) / max(dx * dx + dy * dy, 1e-6), 0, 1)
-    np.minimum(distance[window], np.hypot(rows - along * dy, columns - along * dx), out=distance[window])
+    np.minimum(distance[around], np.hypot(rows - along * dy, columns - along * dx), out=distance[around])
 
 
 def _apart(pixels: Pixels, where: Where, alpha: np.ndarray, rng: Generator) -> np.ndarray:

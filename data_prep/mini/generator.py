@@ -7,7 +7,7 @@ import numpy as np
 from scipy.ndimage import binary_closing
 
 from data_prep.mini import objects, organs, textures
-from data_prep.mini.canvas import SIZE, STRUCTURAL, Canvas, bank, grid
+from data_prep.mini.canvas import SIZE, STRUCTURAL, Canvas, grid, window
 from data_prep.mini.defects import DEFECTS
 from fap_lib.core.errors import KitError, nearest
 
@@ -65,12 +65,15 @@ ATTEMPTS = 30
 SEEN = 0.04
 """Least mean change of a defect's pixels, in [0, 1]; a fainter one is drawn again."""
 
+LEAST = 0.003 * SIZE**2
+"""Least pixels of a mask; a smaller one is drawn again."""
+
 
 @dataclass(frozen=True)
 class Sample:
-    """pixels: (SIZE, SIZE, 3) uint8 RGB. mask: (SIZE, SIZE) bool, all False for a normal image.
+    """pixels: (S, S, 3) uint8 RGB. mask: (S, S) bool, all False for a normal image.
 
-    foreground: (SIZE, SIZE) bool, where the object is. words: what its look may be called.
+    foreground: (S, S) bool, where the object is. words: what its look may be called.
     """
 
     pixels: np.ndarray
@@ -89,12 +92,16 @@ def kinds_of(category: str) -> tuple[str, ...]:
     return (*(kind for kind in DEFECTS if kind not in entry.lacks), *entry.faults)
 
 
-def sample(category: str, kind: str | None, seed: int | list[int], size: float = 1.0) -> Sample:
+def sample(
+    category: str, kind: str | None, seed: int | list[int], size: float = 1.0, scale: int = 1
+) -> Sample:
     """Draw one image; the same arguments give the same image.
 
     Args:
         category: a name in `CATEGORIES`. kind: a defect of `kinds_of(category)`, or None for a normal image.
         seed: whatever `numpy.random.default_rng` takes. size: factor on the defect's area or length.
+        scale: the image has SIZE * scale pixels a side, and a defect no more pixels than at scale 1. A
+            structural one is the exception, on an object: it grows with the object.
 
     Raises:
         KitError: unknown category or defect, or one that this category cannot have.
@@ -104,20 +111,21 @@ def sample(category: str, kind: str | None, seed: int | list[int], size: float =
         _refuse("defect", kind, kinds_of(category), f" of {category}")
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng([*np.atleast_1d(seed), attempt])
-        pixels, foreground, words = _draw(entry, rng, None)
-        mask = np.zeros((SIZE, SIZE), bool)
+        pixels, foreground, words = _draw(entry, rng, None, scale)
+        mask = np.zeros_like(foreground)
         if kind in STRUCTURAL:
             again = np.random.default_rng([*np.atleast_1d(seed), attempt])
-            damaged, covered, _ = _draw(entry, again, kind)
+            damaged, covered, _ = _draw(entry, again, kind, scale)
             # What the fault changed visibly; closing fills the gaps between the strands of one change.
-            mask = binary_closing(np.abs(damaged - pixels).max(2) > 0.08, iterations=3)
+            gap = 3 if entry.surface else 3 * scale
+            mask = binary_closing(np.abs(damaged - pixels).max(2) > 0.08, iterations=gap)
             pixels, foreground = damaged, foreground | covered
         elif kind is not None:
             damaged, mask = DEFECTS[kind](pixels, foreground, rng, size)
             if mask.any() and np.abs(damaged - pixels)[mask].mean() < SEEN:
                 continue  # a black hole in black: nobody could find it
             pixels = damaged
-        if kind is None or mask.mean() >= 0.003:
+        if kind is None or mask.sum() >= LEAST:
             return Sample(_camera(pixels, rng), mask, foreground, words)
     raise KitError(
         f"no visible defect {kind!r} could be drawn on {category} with size {size}; use a larger size."
@@ -125,19 +133,20 @@ def sample(category: str, kind: str | None, seed: int | list[int], size: float =
 
 
 def _draw(
-    entry: Category, rng: np.random.Generator, fault: str | None
+    entry: Category, rng: np.random.Generator, fault: str | None, scale: int
 ) -> tuple[np.ndarray, np.ndarray, dict]:
-    canvas = Canvas(rng, entry.turn, fault)
+    canvas = Canvas(rng, entry.turn, fault, scale)
     drawn = entry.draw(canvas)
     if isinstance(drawn, tuple):
         return drawn[0], drawn[1] > 0.5, canvas.words
-    return drawn, np.ones((SIZE, SIZE), bool), canvas.words
+    return drawn, np.ones(drawn.shape[:2], bool), canvas.words
 
 
 def _camera(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Light, white balance, focus and sensor noise; (SIZE, SIZE, 3) uint8."""
-    columns, rows = grid()
-    slope = rng.uniform(-0.1, 0.1, 2) / (SIZE / 2)
+    """Light, white balance, focus and sensor noise; (S, S, 3) uint8."""
+    size = len(pixels)
+    columns, rows = grid(size)
+    slope = rng.uniform(-0.1, 0.1, 2) / (size / 2)
     light = rng.uniform(0.88, 1.1) + slope[0] * columns + slope[1] * rows
     balance = rng.uniform(0.95, 1.05, 3).astype(np.float32)
     pixels = pixels * light[..., None].astype(np.float32) * balance
@@ -147,8 +156,7 @@ def _camera(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             pixels = (1 - 2 * weight) * pixels + weight * (
                 np.roll(pixels, 1, axis) + np.roll(pixels, -1, axis)
             )
-    row, column = rng.integers(0, 512 - SIZE, 2)
-    white = bank()[0][row : row + SIZE, column : column + SIZE]
+    white = window(0, size, rng)
     noise = rng.uniform(0.004, 0.02) * white[..., None]
     return (np.clip(pixels + noise, 0, 1) * 255 + 0.5).astype(np.uint8)
 

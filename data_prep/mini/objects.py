@@ -1,4 +1,4 @@
-"""Twelve objects on a plain ground. Each returns pixels (SIZE, SIZE, 3) and its coverage (SIZE, SIZE)."""
+"""Twelve objects on a plain ground. Each returns pixels (size, size, 3) and its coverage (size, size)."""
 
 import numpy as np
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fap_lib.core.errors import KitError, nearest, shown
 
@@ -39,31 +40,45 @@ SETS = {
     ),
 }
 
-MARK = "-d"
-"""Another draw of a set has its number after this: `mini-test-d2`. The set's bare name is draw 0."""
+LARGEST = 5
+"""The largest scale: larger images would be wider than the bank of noise they are drawn from."""
 
 
-def parse(name: str) -> tuple[str, int]:
-    """A dataset's name as set and draw.
+class Drawing(NamedTuple):
+    """What a dataset's name says. scale: how many times as large its images are, the defects aside."""
+
+    base: str
+    draw: int = 0
+    scale: int = 1
+
+    def __str__(self) -> str:
+        """The name: `mini-test`, its second draw `mini-test-d2`, that at scale 4 `mini-test-d2-x4`."""
+        draw, scale = f"-d{self.draw}" if self.draw else "", f"-x{self.scale}" if self.scale > 1 else ""
+        return self.base + draw + scale
+
+
+_NAME = re.compile(rf"(?P<base>.+?)(-d(?P<draw>[1-9][0-9]{{0,8}}))?(-x(?P<scale>[2-{LARGEST}]))?")
+
+
+def parse(name: str) -> Drawing:
+    """What a dataset's name says.
 
     Raises:
-        KitError: unknown set or draw.
+        KitError: unknown set, draw or scale.
     """
-    base, mark, draw = name.rpartition(MARK)
-    if not mark or not re.fullmatch(r"[1-9][0-9]{0,8}", draw):
-        base, draw = name, "0"
-    if base not in SETS:
+    match = _NAME.fullmatch(name)
+    if match is None or match["base"] not in SETS:
         near, known = nearest(name, SETS), ", ".join(SETS)
         raise KitError(
             f"unknown generated dataset {shown(name)}; the nearest is {near!r} (known: {known}, each "
-            f"also with {MARK}1, {MARK}2 ... for other draws)."
+            f"also with -d1, -d2 ... for other draws, and then -x2 to -x{LARGEST} for larger images)."
         )
-    return base, int(draw)
+    return Drawing(match["base"], int(match["draw"] or 0), int(match["scale"] or 1))
 
 
 def named(base: str, draw: int) -> str:
     """The name of a draw of a set; draw 0 has the bare name."""
-    return f"{base}{MARK}{draw}" if draw else base
+    return str(Drawing(base, draw))
 
 
 def is_generated(name: str) -> bool:

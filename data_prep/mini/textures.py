@@ -1,4 +1,4 @@
-"""Twelve surfaces. Each fills the image; each returns its pixels (SIZE, SIZE, 3) in about [0, 1]."""
+"""Twelve surfaces. Each fills the image; each returns its pixels (size, size, 3) in about [0, 1]."""
 
 import numpy as np
 

@@ -92,7 +92,8 @@ def test_images(name: str) -> int:
     if (folder / "meta.json").is_file():
         return len(read_manifest(folder).splits.get("test", []))
     if is_generated(name):
-        return sum(image[1] == "test" for image in benchmark.plan(*benchmark.parse(name)))
+        base, draw, _ = benchmark.parse(name)
+        return sum(image[1] == "test" for image in benchmark.plan(base, draw))
     return sum(DATASETS[name].total) if name in DATASETS else 0
 
 
