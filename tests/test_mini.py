@@ -142,8 +142,8 @@ def test_a_scale_is_a_dataset_of_its_own(tmp_path, monkeypatch, capsys):
     assert main(["mini", "draw", "mini-test", "--scale", "2"]) == 0
     assert "mini-test-x2, test: 1 normal, 15 anomalous" in capsys.readouterr().out
     large, plain = paths.data() / "mini-test-x2", benchmark.generate(tmp_path / "plain", "mini-test")
-    assert json.loads((large / "meta.json").read_text())["about"]["scale"] == 2
-    assert "scale" not in json.loads((plain.root / "meta.json").read_text())["about"]
+    assert json.loads((large / "dataset.json").read_text())["scale"] == 2
+    assert "scale" not in json.loads((plain.root / "dataset.json").read_text())
     with Image.open(large / plain.records("test")[0].image) as image:
         assert image.size == (192, 192)
     with pytest.raises(KitError, match="is not empty and does not hold mini-test-x2"):
