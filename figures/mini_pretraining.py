@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from fap_lib.clip.mini import MINI
 from fap_lib.core import paths
 from figures import needed, run, save_figure
-from pretraining.loop import RECIPES
+from pretraining.recipes import RECIPES
 
 LOG = paths.REPOSITORY / "benchmarks" / "results" / "pretrain-mini.jsonl"
 

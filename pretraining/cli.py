@@ -41,7 +41,8 @@ def _pretrain(chosen: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from fap_lib.clip.backbone import device_name
-    from pretraining.loop import RECIPES, train
+    from pretraining.loop import train
+    from pretraining.recipes import RECIPES
 
     changes = {key: value for key in ("steps", "seed") if (value := getattr(chosen, key)) is not None}
     recipe = replace(RECIPES[chosen.recipe], **changes)

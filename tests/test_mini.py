@@ -28,7 +28,8 @@ from fap_lib.data.manifest import read_manifest
 from fap_lib.evaluation import baselines
 from fap_lib.evaluation.scoring import MEAN, score, score_with
 from pretraining import loop
-from pretraining.loop import RECIPES, UNSEEN_CATEGORIES, UNSEEN_KINDS, Recipe
+from pretraining.batches import Vocabulary
+from pretraining.recipes import RECIPES, UNSEEN_CATEGORIES, UNSEEN_KINDS, Recipe
 
 PAIRS = [(category, kind) for category in CATEGORIES for kind in kinds_of(category)]
 
@@ -226,7 +227,7 @@ def test_a_folder_that_is_not_empty_and_an_unknown_name_are_refused(tmp_path):
 def test_captions_use_known_words_and_state_words_are_rare_and_often_wrong():
     rng = np.random.default_rng(0)
     states = captions.StateWords(share=0.2, right=0.7)
-    vocabulary = loop.Vocabulary()
+    vocabulary = Vocabulary()
     right = wrong = 0
     for index in range(4000):
         look = captions.appearance("crack", "dark", "black", rng) if index % 2 else None
