@@ -7,25 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from skimage import measure
-from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
+from benchmarks import plain
 from fap_lib.evaluation import metrics
 from fap_lib.evaluation.metrics import FPR_LIMIT, image_metrics, pixel_metrics, region_weights
-
-
-def plain_official_aupro(masks: np.ndarray, maps: np.ndarray) -> float:
-    """The official definition, threshold by threshold and region by region."""
-    low, high = maps.min(), maps.max()
-    regions = [(i, r.coords) for i, m in enumerate(masks) for r in measure.regionprops(measure.label(m))]
-    pros, fprs = [], []
-    for threshold in np.arange(low, high, (high - low) / 200):
-        above = maps > threshold
-        pros.append(np.mean([above[i][tuple(coords.T)].mean() for i, coords in regions]))
-        fprs.append((above & ~masks).sum() / (~masks).sum())
-    pros, fprs = np.array(pros), np.array(fprs)
-    kept = fprs < 0.3
-    scaled = (fprs[kept] - fprs[kept].min()) / (fprs[kept].max() - fprs[kept].min())
-    return auc(scaled, pros[kept])
 
 
 def plain_exact_aupro(masks: np.ndarray, maps: np.ndarray) -> float:
@@ -88,7 +74,7 @@ def test_ranking_metrics_equal_scikit_learns(seed):
 def test_aupro_equals_both_definitions(seed):
     maps, masks = scene(seed)
     found = computed(maps, masks)
-    assert found["aupro_official"].value == pytest.approx(plain_official_aupro(masks, maps), abs=1e-12)
+    assert found["aupro_official"].value == pytest.approx(plain.aupro(masks, maps), abs=1e-12)
     exact = plain_exact_aupro(masks, maps)
     assert found["aupro_exact"].value == pytest.approx(exact, abs=1e-5)
     assert abs(found["aupro_exact"].value - exact) <= found["aupro_exact"].error + 1e-9
@@ -105,7 +91,7 @@ def test_official_aupro_at_the_papers_size():
     maps = np.stack([2 * m + 30 * n for m, n in zip(masks, noise, strict=True)])
     maps = (1 / (1 + np.exp(-maps))).astype(np.float32)
     found = computed(maps, masks)["aupro_official"].value
-    assert found == pytest.approx(plain_official_aupro(masks, maps), abs=1e-12)
+    assert found == pytest.approx(plain.aupro(masks, maps), abs=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -130,7 +116,7 @@ def test_any_scores_with_any_ties(data):
     ):
         assert abs(found[name].value - value) <= found[name].error + 1e-9
     if found["aupro_official"].value is not None:
-        assert found["aupro_official"].value == pytest.approx(plain_official_aupro(masks, maps), abs=1e-9)
+        assert found["aupro_official"].value == pytest.approx(plain.aupro(masks, maps), abs=1e-9)
 
 
 def ordered(first: str, masks: np.ndarray) -> np.ndarray:

@@ -153,34 +153,33 @@ def _checked(content: Any, path: Path) -> dict[str, Tensor]:
     check_tensors(state, path, _KIND, MOST)
     deep = sorted((key for key in state if key.startswith("compound_prompts_text.")), key=_trailing_number)
     fixed = {ours: theirs for ours, theirs in OFFICIAL_NAMES.items() if ours != "prompts.deep"}
-    missing = [theirs for theirs in fixed.values() if theirs not in state]
-    unknown = [
-        key for key in state if key not in (*fixed.values(), *deep) and not key.startswith(_OFFICIAL_UNUSED)
-    ]
-    if missing or unknown or not deep:
-        problem = (
-            f"{missing[0]} is missing"
-            if missing
-            else f"{unknown[0]} is unknown"
-            if unknown
-            else "no deep tokens"
-        )
+    if problem := _problem(state, list(fixed.values()), deep):
         raise KitError(f"{path} is not an official checkpoint of FAPrompt: {problem}.")
-
-    if [_trailing_number(key) for key in deep] != list(range(len(deep))):
-        raise KitError(
-            f"{path} is not an official checkpoint of FAPrompt: a layer of deep tokens is missing."
-        )
-    for name in (*fixed.values(), *deep):
-        dimensions = 4 if name.startswith("ctx_") else 1 if name.endswith("bias") else 2
-        alike = name not in deep or getattr(state[name], "shape", None) == state[deep[0]].shape
-        if state[name].dim() != dimensions or not state[name].numel() or not alike:
-            raise KitError(f"{path} is not an official checkpoint of FAPrompt: {name} has another shape.")
     own = {ours: state[theirs].float() for ours, theirs in fixed.items()}
     own["prompts.normal"] = own["prompts.normal"].flatten(0, -2)
     own["prompts.abnormal"] = own["prompts.abnormal"][0]
     own["prompts.deep"] = torch.stack([state[key] for key in deep]).half().float()
     return own
+
+
+def _problem(state: dict[str, Tensor], fixed: list[str], deep: list[str]) -> str | None:
+    """What keeps an official state dict from being read: a name too few or too many, or a shape."""
+    for name in fixed:
+        if name not in state:
+            return f"{name} is missing"
+    for name in state:
+        if name not in (*fixed, *deep) and not name.startswith(_OFFICIAL_UNUSED):
+            return f"{name} is unknown"
+    if not deep:
+        return "no deep tokens"
+    if [_trailing_number(name) for name in deep] != list(range(len(deep))):
+        return "a layer of deep tokens is missing"
+    for name in (*fixed, *deep):
+        dimensions = 4 if name.startswith("ctx_") else 1 if name.endswith("bias") else 2
+        alike = name not in deep or state[name].shape == state[deep[0]].shape
+        if state[name].dim() != dimensions or not state[name].numel() or not alike:
+            return f"{name} has another shape"
+    return None
 
 
 def _trailing_number(key: str) -> int:

@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from fap_lib.core.inline import png_address
@@ -79,8 +80,7 @@ def compared(pixels: np.ndarray, truth: np.ndarray | None, mask: np.ndarray) -> 
     grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)
     truth = mask if truth is None else truth
     for colour, marked in ((FOUND, mask & truth), (MISSED, truth & ~mask), (FALSE, mask & ~truth)):
-        rgb = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)])
-        grey[marked] = 0.3 * grey[marked] + 0.7 * rgb
+        grey[marked] = 0.3 * grey[marked] + 0.7 * 255 * np.array(to_rgb(colour))
     return grey.round().astype(np.uint8)
 
 
