@@ -1,47 +1,58 @@
 """A folder of one's own as a dataset: with or without labels and masks, MVTec-like or not.
 
-What is understood of a category's folder, by the names of its subfolders (in any case):
-
-    test/good, test/DEFECT, ground_truth/DEFECT     as in MVTec AD, also train/good
-    good, DEFECT ..., masks                         the same without `test`
-    images, masks                                   a mask with an anomalous pixel: anomalous; empty: normal
-    images only, in `images` or directly            unlabelled: scores, no metrics
-
-A mask is called as its image is, or STEM_mask, STEM_label, STEM_gt, STEM_seg. Folders of masks have
-one of the usual names (`MASKS`). A folder without images of its own and of no such form holds
-one category a subfolder.
+`tree.py` says what each file is by its path; here masks are opened, for the labels that only they know.
 """
 
+import hashlib
 import re
+import sys
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data_prep.layouts import MASK_ENDINGS, Splits, folders, record_of, visible_images
+import numpy as np
+from PIL import Image
+
+from data_prep import tree
 from data_prep.mini.sets import is_generated
-from data_prep.prepare import link, refuse_other, rule_of, store
+from data_prep.prepare import RAW, refuse_other, rule_of, store
 from data_prep.registry import DATASETS
 from fap_lib.core import arguments, paths
 from fap_lib.core.errors import KitError
-from fap_lib.core.files import whole_folder
-from fap_lib.data.images import binarise, open_image
-from fap_lib.data.manifest import Manifest, MaskRule, Record, read_manifest
+from fap_lib.core.files import atomic, whole_folder
+from fap_lib.data.images import binarise, mask_values, open_image
+from fap_lib.data.manifest import Manifest, MaskRule, Record, Split, read_manifest
 
-GOOD = ("good", "ok", "normal")
-MASKS = (
-    *("ground_truth", "masks", "mask", "gt", "ground truth", "groundtruth", "mask_images", "labels", "label"),
-    *("annotations", "segmentation", "segmentations"),
-)
-ENDINGS = (*MASK_ENDINGS, "_label", "_gt", "_seg")
-"""What a mask's name has after its image's."""
-IMAGES = ("images", "image", "imgs")
 BY_MASK = "anomaly"
 """The kind of images whose mask alone says that they are anomalous."""
 
+UNKNOWN = "unknown"
+"""The kind of images that nothing says anything about."""
+
+_NAMED = 3  # files that are named of those that are not used for one reason
+_PLAIN = 0.9  # share of a mask's pixels that have one of its two most frequent values
+
+
+@dataclass(frozen=True)
+class Understood:
+    """A folder's images, each of a kind, and its files that are not used, under why."""
+
+    images: list[tree.Image]
+    unused: dict[str, list[str]]
+
+    def records(self, raw: str, mask: Callable[[tree.Image], str]) -> dict[Split, list[Record]]:
+        """Records per split. raw: what stands before an image's path. mask: the path of an image's mask."""
+        splits: dict[Split, list[Record]] = {"train": [], "test": []}
+        for image in self.images:
+            label = {"good": 0, UNKNOWN: None}.get(str(image.kind), 1)
+            path = mask(image) if image.masks else None
+            splits[image.split].append(Record(raw + image.path, path, image.category, str(image.kind), label))
+        return splits
+
 
 def own(source: Path, name: str | None = None, destination: Path | None = None) -> Manifest:
-    """Make a dataset of a folder; the images stay where they are.
+    """Make a dataset of a folder; the images stay where they are. Masks in several files are united.
 
     Args:
         name: the dataset's name; by default the folder's. destination: by default `paths.data()/NAME`.
@@ -63,31 +74,65 @@ def own(source: Path, name: str | None = None, destination: Path | None = None) 
     if folder.is_relative_to(source) or source.is_relative_to(folder):
         raise KitError(f"{folder} and {source} are in each other; choose another destination with --to.")
     refuse_other(folder, name)
+    understood = understand(source)
+    say(understood.unused)
     with whole_folder(folder) as new:
-        splits = link(new, source, understand(source))
-        store(new, name, None, splits, {"title": f"own images, {source.name}", "raw": str(source)})
+        (new / RAW).symlink_to(source, target_is_directory=True)
+
+        def mask(image: tree.Image) -> str:
+            if len(image.masks) == 1:
+                return f"{RAW}/{image.masks[0]}"
+            place = f"masks/{image.path}.png"
+            unite([source / path for path in image.masks], new / place)
+            return place
+
+        about = {
+            "title": f"own images, {source.name}",
+            "raw": str(source),
+            "unused": {why: len(names) for why, names in understood.unused.items()},
+        }
+        store(new, name, None, understood.records(f"{RAW}/", mask), about)
     return read_manifest(folder)
 
 
-def understand(root: Path) -> Splits:
-    """The records of a folder, with paths relative to it.
+def in_place(root: Path) -> list[Record]:
+    """The test images of a folder where they are. A mask in several files is united in the cache.
 
     Raises:
-        KitError: no images where they are looked for.
+        KitError: as `understand`.
     """
-    places = [root] if _is_category(root) else folders(root)
-    splits: Splits = {"train": [], "test": []}
-    for place in places:
-        train, test = _category(root, place)
-        splits["train"] += train
-        splits["test"] += test
-    splits["test"] = _labelled(root, splits["test"])
-    if not splits["test"]:
+    understood = understand(root)
+
+    def mask(image: tree.Image) -> str:
+        if len(image.masks) == 1:
+            return image.masks[0]
+        parts = [root / path for path in image.masks]
+        key = repr([(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in parts])
+        place = paths.cache() / "masks" / f"{hashlib.sha256(key.encode()).hexdigest()}.png"
+        if not place.is_file():
+            unite(parts, place)
+        return str(place)
+
+    splits = understood.records("", mask)
+    trained = {"training images": [record.image for record in splits["train"]]}
+    say({**understood.unused, **(trained if splits["train"] else {})})
+    return splits["test"]
+
+
+def understand(root: Path) -> Understood:
+    """What each file of a folder is, with the kind of each image.
+
+    Raises:
+        KitError: no images to test, files that contradict each other, a mask that cannot be read.
+    """
+    found = tree.account(root, tree.files(root), lambda path: _is_plain(root / path))
+    images = _labelled(root, found.images)
+    if not any(image.split == "test" for image in images):
         raise KitError(
             f"there are no images to test in {root}; expected images, or subfolders such as good and the "
             "names of defects, or test/good and test/DEFECT."
         )
-    return splits
+    return Understood(images, found.unused)
 
 
 def describe(manifest: Manifest) -> str:
@@ -109,107 +154,74 @@ def describe(manifest: Manifest) -> str:
     )
 
 
-def _is_category(folder: Path) -> bool:
-    names = {child.name.lower() for child in folders(folder)}
-    return bool(visible_images(folder)) or bool(names & {"test", "train", *GOOD, *MASKS, *IMAGES})
+def say(unused: dict[str, list[str]]) -> None:
+    """Say on stderr which files are not used: for each reason their number and the first names."""
+    for why, names in unused.items():
+        shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:_NAMED])
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        print(f"not used: {len(names)} {why}: {shown}{more}", file=sys.stderr)
 
 
-def _category(root: Path, place: Path) -> tuple[list[Record], list[Record]]:
-    """Train and test records of one category's folder."""
-    test = _child(place, ("test",)) or place
-    masks = _child(place, MASKS) or _child(test, MASKS)
-    train = _child(place, ("train",))
-    good = train and (_child(train, GOOD) or train)
-    taught = [record_of(root, place.name, "good", path) for path in visible_images(good)] if good else []
+def unite(masks: Sequence[Path], target: Path) -> None:
+    """Write the union of masks, pixel by pixel their brightest value.
 
-    images = _child(test, IMAGES)
-    kinds = [child for child in folders(test) if child not in (masks, train, images)]
-    labelled = test != place or any(child.name.lower() in GOOD for child in kinds)
-    tested = _by_mask(root, place, images or test, masks)
-    for kind in kinds:
-        if not labelled:
-            tested += _by_mask(root, place, kind, None)
-        elif kind.name.lower() in GOOD:
-            tested += [record_of(root, place.name, "good", path) for path in visible_images(kind)]
-        else:
-            found = _masks(kind, masks and _child(masks, (kind.name.lower(),))) or _stems(masks)
-            tested += [
-                record_of(root, place.name, kind.name, path, _mask(path, found))
-                for path in visible_images(kind)
-            ]
-    return taught, tested
+    Raises:
+        KitError: a mask that cannot be read, or masks of different sizes.
+    """
+    with atomic(target) as temporary:
+        _union(masks).save(temporary, format="PNG")
 
 
-def _by_mask(root: Path, place: Path, images: Path, masks: Path | None) -> list[Record]:
-    """Images whose mask says whether they are anomalous; without a mask they are unlabelled."""
-    files = visible_images(images)
-    found = _masks(images, masks) or _beside(files)
-    records = []
-    for path in files:
-        if path in found.values():
-            continue
-        mask = _mask(path, found)
-        if mask is None:
-            records.append(replace(record_of(root, place.name, "unknown", path), label=None))
-        else:
-            records.append(record_of(root, place.name, BY_MASK, path, mask))
-    return records
+def _union(masks: Sequence[Path]) -> Image.Image:
+    if len(masks) == 1:
+        return open_image(masks[0])
+    whole = _grey(open_image(masks[0]))
+    for path in masks[1:]:
+        values = _grey(open_image(path))
+        if values.shape != whole.shape:
+            raise KitError(f"{path} and {masks[0]} are masks of one image, but not of one size.")
+        whole = np.maximum(whole, values)
+    return Image.fromarray(whole)
 
 
-def _labelled(root: Path, records: list[Record]) -> list[Record]:
-    """Records with the label their mask gives where nothing else does: an empty mask means normal.
+def _grey(mask: Image.Image) -> np.ndarray:
+    """The values of a mask in 8 bits, (H, W); what is above 0, or above half, stays so."""
+    if not mask.mode.startswith("I"):
+        return mask_values(mask)
+    values = np.asarray(mask)
+    return np.maximum(values >> 8, values > 0).astype(np.uint8)
+
+
+def _labelled(root: Path, images: list[tree.Image]) -> list[tree.Image]:
+    """The images with a kind each: where no folder says it, an empty mask means normal, and no mask unknown.
 
     All masks are read by one rule, as they are when pixels are scored.
     """
     rules: tuple[MaskRule, MaskRule] = ("nonzero", "half")
     counts: dict[str, dict[MaskRule, int]] = {}
-    for record in records:
-        if record.mask:
-            mask = open_image(root / record.mask)
-            counts[record.mask] = {rule: int(binarise(mask, rule).sum()) for rule in rules}
+    for image in images:
+        if image.masks:
+            mask = _union([root / path for path in image.masks])
+            counts[image.path] = {rule: int(binarise(mask, rule).sum()) for rule in rules}
     rule = rule_of(list(counts.values()))
-    return [
-        replace(record, mask=None, defect="good", label=0)
-        if record.mask and record.defect == BY_MASK and not counts[record.mask][rule]
-        else record
-        for record in records
-    ]
 
-
-def _child(folder: Path, names: Iterable[str]) -> Path | None:
-    """The first subfolder that is called one of `names`, in any case."""
-    there = {child.name.lower(): child for child in folders(folder)}
-    return next((there[name] for name in names if name in there), None)
-
-
-def _masks(images: Path, masks: Path | None) -> dict[str, Path]:
-    """The masks in a folder by stem.
-
-    Raises:
-        KitError: none of them is called as one of the images, so that they would be passed over in silence.
-    """
-    found, files = _stems(masks), visible_images(images)
-    if files and found and not any(_mask(path, found) for path in files):
-        raise KitError(
-            f"no mask in {masks} is called as an image in {images} (as STEM, STEM_mask, STEM_label, "
-            "STEM_gt or STEM_seg); rename the masks."
+    def kind(image: tree.Image) -> tree.Image:
+        if image.kind is not None:
+            return image
+        if not image.masks:
+            return replace(image, kind=UNKNOWN)
+        return (
+            replace(image, kind=BY_MASK)
+            if counts[image.path][rule]
+            else replace(image, kind="good", masks=())
         )
-    return found
+
+    return [kind(image) for image in images]
 
 
-def _stems(folder: Path | None) -> dict[str, Path]:
-    return {path.stem: path for path in visible_images(folder)} if folder else {}
-
-
-def _beside(files: list[Path]) -> dict[str, Path]:
-    """The masks among images: STEM_mask, STEM_label, STEM_gt or STEM_seg beside STEM."""
-    stems = {path.stem for path in files}
-    return {
-        path.stem: path
-        for path in files
-        if any(path.stem.removesuffix(end) in stems - {path.stem} for end in ENDINGS)
-    }
-
-
-def _mask(image: Path, found: dict[str, Path]) -> Path | None:
-    return next((found[image.stem + end] for end in ENDINGS if image.stem + end in found), None)
+def _is_plain(path: Path) -> bool:
+    """Whether nearly all pixels have one of two values, black or white among them, as in masks."""
+    values, counts = np.unique(_grey(open_image(path)), return_counts=True)
+    common = np.argsort(counts)[-2:]
+    ends = not {0, 255}.isdisjoint(values[common].tolist())
+    return bool(ends and counts[common].sum() >= _PLAIN * counts.sum())

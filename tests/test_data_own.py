@@ -19,6 +19,7 @@ from fap_lib.core import files, paths
 from fap_lib.core.errors import KitError
 from fap_lib.data.images import load_image, load_mask, open_image
 from fap_lib.data.manifest import read_manifest
+from fap_lib.runs.preparation import own_images
 
 SIZE = (40, 30)
 
@@ -37,36 +38,8 @@ def seen(root: Path) -> set[tuple]:
     """What was understood: split, image, mask, category, kind, label."""
     return {
         (split, r.image, r.mask, r.category, r.defect, r.label)
-        for split, records in understand(root).items()
+        for split, records in understand(root).records("", lambda image: " ".join(image.masks)).items()
         for r in records
-    }
-
-
-def test_mvtec_like(tmp_path):
-    root = draw(
-        tmp_path / "Bolt",
-        *("train/good/0.png", "test/good/0.png", "test/rust/0.png", "test/rust/1.png"),
-        *("ground_truth/rust/0_mask.png", "test/crack/0.png"),
-    )
-    assert seen(root) == {
-        ("train", "train/good/0.png", None, "Bolt", "good", 0),
-        ("test", "test/good/0.png", None, "Bolt", "good", 0),
-        ("test", "test/rust/0.png", "ground_truth/rust/0_mask.png", "Bolt", "rust", 1),
-        ("test", "test/rust/1.png", None, "Bolt", "rust", 1),
-        ("test", "test/crack/0.png", None, "Bolt", "crack", 1),
-    }
-    assert {category for _, _, _, category, _, _ in seen(draw(tmp_path, "nut/test/good/0.png"))} == {
-        "Bolt",
-        "nut",
-    }
-
-
-def test_good_and_defects_without_test(tmp_path):
-    root = draw(tmp_path / "x", "OK/a.jpg", "scratch/b.jpg", "dent/b.jpg", "masks/scratch/b.png")
-    assert seen(root) == {
-        ("test", "OK/a.jpg", None, "x", "good", 0),
-        ("test", "scratch/b.jpg", "masks/scratch/b.png", "x", "scratch", 1),
-        ("test", "dent/b.jpg", None, "x", "dent", 1),
     }
 
 
@@ -80,41 +53,70 @@ def test_images_and_masks(tmp_path):
     }
 
 
-def test_masks_of_other_names_are_not_passed_over(tmp_path):
-    with pytest.raises(KitError, match=r"no mask in .*masks is called as an image in .*images"):
-        understand(draw(tmp_path / "x", "images/a.jpg", "masks/1.png"))
-    with pytest.raises(KitError, match=r"no mask in .*ground_truth/hole is called as an image"):
-        understand(draw(tmp_path / "y", "test/good/a.jpg", "test/hole/a.jpg", "ground_truth/hole/1.png"))
-
-
-def test_masks_beside_images(tmp_path):
-    assert seen(draw(tmp_path / "x", "a.png", "a_mask.png", "b.png")) == {
-        ("test", "a.png", "a_mask.png", "x", "anomaly", 1),
-        ("test", "b.png", None, "x", "unknown", None),
-    }
-
-
-@pytest.mark.parametrize("folder", ["labels", "Annotations", "Ground Truth", "mask_images", "segmentation"])
-def test_folders_of_masks_by_their_usual_names_are_no_kind_of_defect(folder, tmp_path):
-    for file in ("good/a.png", "bent/b.png"):
-        image(tmp_path / "x" / file, SIZE)
-    mask(tmp_path / "x" / folder / "bent" / "b_label.png", SIZE)
+@pytest.mark.parametrize("name", ["a_mask.png", "a_label.bmp", "a.png"])
+def test_masks_beside_images(name, tmp_path):
+    image(tmp_path / "x" / "a.jpg", SIZE)
+    image(tmp_path / "x" / "b.jpg", SIZE)
+    mask(tmp_path / "x" / name, SIZE, box=(0.2, 0.2, 0.6, 0.6))
+    mask(tmp_path / "x" / name.replace("a", "c", 1), SIZE, box=(0, 0, 0, 0))
+    image(tmp_path / "x" / "c.jpg", SIZE)
     assert seen(tmp_path / "x") == {
-        ("test", "good/a.png", None, "x", "good", 0),
-        ("test", "bent/b.png", f"{folder}/bent/b_label.png", "x", "bent", 1),
+        ("test", "a.jpg", name, "x", "anomaly", 1),
+        ("test", "b.jpg", None, "x", "unknown", None),
+        ("test", "c.jpg", None, "x", "good", 0),
     }
 
 
-@pytest.mark.parametrize("end", ["_label", "_gt", "_seg"])
-def test_masks_beside_images_by_their_usual_endings(end, tmp_path):
-    """KolektorSDD: `Part0.jpg` and `Part0_label.bmp`."""
-    for number, box in enumerate(((0.2, 0.2, 0.6, 0.6), (0, 0, 0, 0))):
-        image(tmp_path / "x" / f"Part{number}.jpg", SIZE)
-        mask(tmp_path / "x" / f"Part{number}{end}.bmp", SIZE, box=box)
-    assert seen(tmp_path / "x") == {
-        ("test", "Part0.jpg", f"Part0{end}.bmp", "x", "anomaly", 1),
-        ("test", "Part1.jpg", None, "x", "good", 0),
-    }
+def test_photographs_of_one_stem_are_images(tmp_path):
+    (tmp_path / "x").mkdir()
+    for name in ("a.jpg", "a.png"):
+        Image.linear_gradient("L").resize(SIZE).save(tmp_path / "x" / name)
+    assert [(image.path, image.kind) for image in understand(tmp_path / "x").images] == [
+        ("a.jpg", "unknown"),
+        ("a.png", "unknown"),
+    ]
+
+
+@pytest.fixture
+def parted(tmp_path) -> Path:
+    """A defect whose mask is in two files, one of 8 and one of 16 bits."""
+    root = draw(tmp_path / "x", "train/good/9.png", "test/good/0.png", "test/bent/1.png")
+    for number, kind in enumerate((np.uint8, np.uint16)):
+        values = np.zeros(SIZE[::-1], dtype=kind)
+        values[10 * number : 10 * number + 5] = np.iinfo(kind).max
+        (root / "ground_truth" / "bent" / "1").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(root / "ground_truth" / "bent" / "1" / f"00{number}.png")
+    return root
+
+
+def test_a_mask_in_several_files_is_united(parted, capsys):
+    manifest = own(parted)
+    (bent,) = (record for record in manifest.records("test") if record.label)
+    assert bent.mask == "masks/test/bent/1.png.png"
+    (scored,) = (record for record in own_images(parted) if record.label)
+    assert "not used: 1 training images: train/good/9.png" in capsys.readouterr().err
+    for path in (manifest.root / bent.mask, parted / scored.mask):
+        rows_ = load_mask(path, "half", SIZE, 30).any(axis=1)
+        assert rows_.tolist() == ([True] * 5 + [False] * 5) * 2 + [False] * 10
+    assert own_images(parted)[0] == own_images(parted)[0]
+    mask(parted / "ground_truth" / "bent" / "1" / "000.png", (9, 9))
+    with pytest.raises(KitError, match="are masks of one image, but not of one size"):
+        own_images(parted)
+
+
+def test_files_that_are_not_used_are_named(tmp_path, capsys):
+    root = draw(tmp_path / "x", "good/a.png", *(f"good/{name}_mask_empty.png" for name in "bcdef"))
+    for name in "bcdef":
+        (root / "good" / f"{name}_mask_empty.png").rename(root / "good" / f"{name}_mask.png")
+        image(root / "good" / f"{name}.png", SIZE)
+    text(root / "new\nline.txt")
+    manifest = own(root)
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        "not used: 5 masks of normal images: good/b_mask.png, good/c_mask.png, good/d_mask.png and 2 more",
+        "not used: 1 no images: 'new\\nline.txt'",
+    ]
+    about = json.loads((manifest.root / "dataset.json").read_text())
+    assert about["unused"] == {"masks of normal images": 5, "no images": 1}
 
 
 def test_a_plain_folder_is_unlabelled_and_scored(tmp_path, capsys):
@@ -128,14 +130,6 @@ def test_a_plain_folder_is_unlabelled_and_scored(tmp_path, capsys):
     assert [record.label for record in manifest.records("test")] == [None] * 3
     assert all((manifest.root / record.image).is_file() for record in manifest.records("test"))
     assert main(["data", "check", "my-photos"]) == 0
-
-
-def test_folders_without_a_good_one_are_unlabelled_categories(tmp_path):
-    root = draw(tmp_path / "x", "left/a.png", "right/b.png")
-    assert {(category, label) for _, _, _, category, _, label in seen(root)} == {
-        ("left", None),
-        ("right", None),
-    }
 
 
 def test_the_table_counts_images_and_masks(tmp_path):
