@@ -30,7 +30,7 @@ def raw_root(entry: Dataset, source: Path) -> Path:
     """
     source = arguments.source(source)
     if source.is_dir():
-        root = _search(entry, source)
+        root = _search(entry, source) or _search(entry, source, partial=True)
         if root is not None:
             return root
         archives = _archives(entry, source)
@@ -48,10 +48,14 @@ def raw_root(entry: Dataset, source: Path) -> Path:
     return root
 
 
-def _search(entry: Dataset, source: Path) -> Path | None:
+def _search(entry: Dataset, source: Path, partial: bool = False) -> Path | None:
+    """The root of a download in or below `source`. partial: one that has few of its categories will do, if
+    the user points at it or it has the dataset's name."""
     level, pointed = [source], source
     for _ in range(_DEPTH):
-        found = [folder for folder in level if _has_signs(entry, folder)]
+        found = [folder for folder in level if _has_signs(entry, folder, partial)]
+        if partial:
+            found = [folder for folder in found if folder == pointed or entry.name in folder.name.lower()]
         for folder in found:
             if entry.named in folder.name.lower():
                 return folder
@@ -85,7 +89,7 @@ def _children(folder: Path) -> list[Path]:
     return [] if "dataset.json" in found else [folder / name for name in sorted(names)]
 
 
-def _has_signs(entry: Dataset, folder: Path) -> bool:
+def _has_signs(entry: Dataset, folder: Path, partial: bool) -> bool:
     if (folder / "dataset.json").is_file():
         return False
     if entry.signs:
@@ -93,7 +97,7 @@ def _has_signs(entry: Dataset, folder: Path) -> bool:
     there = [
         name for name in entry.categories if any((folder / name / test).is_dir() for test in ("test", "Test"))
     ]
-    return 2 * len(there) > len(entry.categories)
+    return bool(there) if partial else 2 * len(there) > len(entry.categories)
 
 
 def _archives(entry: Dataset, folder: Path) -> list[Path]:

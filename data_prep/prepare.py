@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data_prep.check import counts, survey, table
+from data_prep.check import Row, counts, survey, table
 from data_prep.download import Via, fetch
 from data_prep.facts import line
 from data_prep.layouts import Splits
@@ -75,8 +75,18 @@ def prepare(
         }
         store(new, entry.name, entry.mask_rule, splits, about)
     if different:
-        print(f"note: {entry.name} is not as its protocol says:\n{table(different)}", file=sys.stderr)
+        print(_differences(entry, splits, different), file=sys.stderr)
     return read_manifest(folder)
+
+
+def _differences(entry: Dataset, splits: Splits, rows: list[Row]) -> str:
+    """What is not as the protocol says: the categories that are missing as a whole, then other counts."""
+    there = {record.category for records in splits.values() for record in records}
+    missing = [category for category in entry.categories if category not in there]
+    if missing:
+        rows = [row for row in rows if not row.what.startswith(tuple(f"{name}, " for name in missing))]
+    lacks = f"; it lacks {len(missing)} of {len(entry.categories)} categories: {', '.join(missing)}"
+    return f"note: {entry.name} is not as its protocol says{lacks if missing else ''}\n{table(rows)}"
 
 
 def refuse_other(folder: Path, name: str) -> None:

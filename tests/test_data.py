@@ -360,14 +360,36 @@ def test_a_mask_of_another_size_is_refused(copy):
         prepare("kvasir", root)
 
 
-def test_a_missing_category_is_shown_as_a_table(copy, capsys):
+@pytest.mark.parametrize("missing", [1, 10])
+def test_a_partial_download_is_prepared_and_what_it_lacks_is_said(missing, copy, capsys):
     root = copy("mvtec")
-    shutil.rmtree(root / "mvtec_anomaly_detection" / "wood")
-    manifest = prepare("mvtec", root)
-    assert "wood" not in found(manifest)
-    assert re.search(r"\nwood, normal +19 +0  differs\n", capsys.readouterr().err)
+    names = sorted(DATASETS["mvtec"].categories)[-missing:]
+    for name in names:
+        shutil.rmtree(root / "mvtec_anomaly_detection" / name)
+    manifest = prepare("mvtec", root / "mvtec_anomaly_detection")
+    assert len(found(manifest)) == 15 - missing
+    said = capsys.readouterr().err
+    assert f"it lacks {missing} of 15 categories: " in said
+    assert {name for name in names if f" {name}," in said or f" {name}\n" in said} == set(names)
+    assert "zipper, normal" not in said
+    assert re.search(r"\nbottle, normal +20 +1  differs\n", said)
     assert main(["data", "check", "mvtec"]) == 1
-    assert "check FAILED" in capsys.readouterr().out
+    checked = capsys.readouterr().out
+    assert "check FAILED" in checked
+    assert re.search(r"\nzipper, normal +32 +0  differs\n", checked)
+
+
+def test_few_categories_of_one_dataset_are_not_taken_for_another(copy, tmp_path):
+    root = copy("btad")
+    shutil.rmtree(root / "BTech_Dataset_transformed" / "02")
+    shutil.rmtree(root / "BTech_Dataset_transformed" / "03")
+    assert set(found(prepare("btad", root))) == {"01"}
+    with pytest.raises(KitError, match="does not hold the raw download of mpdd"):
+        prepare("mpdd", root)
+    (tmp_path / "photos" / "wood" / "test").mkdir(parents=True)
+    (tmp_path / "photos" / "fish" / "test").mkdir(parents=True)
+    with pytest.raises(KitError, match="does not hold the raw download of mvtec"):
+        prepare("mvtec", tmp_path)
 
 
 def test_something_else_in_the_place_of_the_dataset_is_not_overwritten(raw, tmp_path):
