@@ -3,6 +3,8 @@
 import ast
 import builtins
 import importlib
+import io
+import json
 import re
 import subprocess
 import symtable
@@ -14,9 +16,10 @@ import papermill
 import pytest
 from nbformat import NotebookNode
 
-from fap_lib.core import paths
+from fap_lib.core import paths, progress
 from fap_lib.core.errors import KitError
 from fap_lib.core.inline import image_tag
+from fap_lib.lessons import outputs
 from fap_lib.lessons.outputs import DOTS, LIMIT, execute, is_exercise, notebooks, solved
 from fap_lib.runs.notebook import EVALUATE, FEATURES, LESSON, TRAIN, code_cells
 
@@ -211,16 +214,34 @@ def exercise(tmp_path: Path, solution: str) -> Path:
         nbformat.v4.new_markdown_cell(
             f"<details><summary>Solution</summary>\n\n```python\n{solution}\n```\n</details>"
         ),
+        nbformat.v4.new_code_cell(
+            f'import os\nprint(os.environ["FAP_PROGRESS"], os.environ.get("{progress.REPORT}"))'
+        ),
     ]
     nbformat.write(notebook, tmp_path / "exercise.ipynb")
     return tmp_path / "exercise.ipynb"
 
 
-def test_a_wrong_solution_stops_the_storing_of_outputs(tmp_path: Path):
+def test_a_wrong_solution_stops_the_storing_of_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    report = tmp_path / "progress"
+    monkeypatch.setenv(progress.REPORT, str(report))
     stored = execute(exercise(tmp_path, "answer = 3 * 0.5"))
     assert "No answer yet" in stored.cells[0].outputs[0].text
+    assert stored.cells[2].outputs[0].text == "0 None\n"  # bars of cells neither show nor report themselves
+    assert json.loads(report.read_text()) == [1, 1, 0.0]  # one solution, after the cells
     with pytest.raises(KitError, match=r"cell 0 solved is refused by its check: Not yet\. Its kind is right"):
         execute(exercise(tmp_path, "answer = 5"))
+
+
+def test_storing_outputs_tells_a_terminal_which_notebook_is_run(monkeypatch: pytest.MonkeyPatch):
+    said = io.StringIO()
+    said.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", said)
+    monkeypatch.setattr(outputs, "execute", lambda _: nbformat.v4.new_notebook())
+    monkeypatch.setattr(outputs, "write_text", lambda *_: None)
+    outputs.store(["03_abnormality_prior", "02_compound_prompts"])
+    assert "[1/2] 02_compound_prompts  0:00\n" in said.getvalue()
+    assert said.getvalue().endswith("[2/2] 03_abnormality_prior  0:00\n")
 
 
 def test_where_a_lesson_goes_on_with_an_answer_all_that_follows_is_run_again():

@@ -1,6 +1,7 @@
 """`fap score`: images in; scores, maps and a page to look at out; or one sentence."""
 
 import csv
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +160,27 @@ def test_bad_images_are_left_out_and_counted(tmp_path, capsys):
     assert main(["score", str(images), "--errors", "skip"]) == 2
     assert "none of the 3 images could be read; the first:" in capsys.readouterr().err
     assert not (paths.runs() / "score-images" / "scores.csv").exists()  # the one from before
+
+
+def test_too_few_normal_images_are_refused_before_any_is_scored(tmp_path, capsys, monkeypatch):
+    images, normal = draw(tmp_path / "images", 1), draw(tmp_path / "fine", 3)
+    monkeypatch.setattr(Detector, "predict", None)
+    assert main(["score", str(images), "--normal", str(normal), "--alpha", "0.2"]) == 2
+    assert "alpha = 0.2 needs at least 4 normal images, but there are 3" in capsys.readouterr().err
+    assert not paths.runs().exists()
+
+
+def test_steps_are_told_on_a_terminal_alone(tmp_path, capsys, monkeypatch):
+    images, normal = draw(tmp_path / "images", 1), draw(tmp_path / "fine", 4)
+    words = ["score", str(images), "--normal", str(normal), "--alpha", "0.2"]
+    assert main(words) == 0
+    assert capsys.readouterr().err == ""
+    said = io.StringIO()
+    said.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", said)
+    assert main(words) == 0
+    ends = [line.split("\x1b[K")[-1].split("  ")[0] for line in said.getvalue().split("\n")]
+    assert ends == ["[1/3] normal images", "[2/3] scoring", "[3/3] table and page", ""]
 
 
 def test_images_also_calibrated_on_are_said(tmp_path, capsys):

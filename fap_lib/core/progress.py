@@ -29,8 +29,8 @@ def bar(items: Iterable[Item], title: str, total: int | None = None, start: int 
 
     Headless runs set `FAP_PROGRESS=0`: a notebook bar would store a widget nobody can open.
     """
-    if (report := os.environ.get(REPORT)) and total:
-        return _reported(items, total, start, Path(report))
+    if report := os.environ.get(REPORT):
+        return _reported(items, total, start, Path(report)) if total else items
     from tqdm.auto import tqdm  # slow to import, and seldom seen
 
     seen = os.environ.get("FAP_PROGRESS") != "0" and (in_notebook() or sys.stderr.isatty())

@@ -68,6 +68,20 @@ def needed(alpha: float) -> int:
     return -int(-1 // _fraction(alpha)) - 1
 
 
+def check_count(count: int, alpha: float) -> None:
+    """Refuse to choose a threshold from too few normal images.
+
+    Raises:
+        KitError: `count` is less than `needed(alpha)`, or alpha is not between 0 and 1.
+    """
+    least = needed(alpha)
+    if count < least:
+        raise KitError(
+            f"alpha = {alpha} needs at least {least} normal images, but there {_are(count)}; add some, or "
+            "use a larger alpha."
+        )
+
+
 def calibrate(scores: np.ndarray, alpha: float) -> Calibration:
     """The threshold that flags a new normal image with a probability of at most `alpha`.
 
@@ -78,14 +92,10 @@ def calibrate(scores: np.ndarray, alpha: float) -> Calibration:
         KitError: alpha is not between 0 and 1, a score is not a number, or there are too few of them.
     """
     scores = np.asarray(scores, dtype=float)
-    count, least = scores.size, needed(alpha)
+    count = scores.size
     if scores.ndim != 1 or not np.isfinite(scores).all():
         raise KitError("a threshold needs one finite score for each normal image; check the images.")
-    if count < least:
-        raise KitError(
-            f"alpha = {alpha} needs at least {least} normal images, but there {_are(count)}; add some, or "
-            "use a larger alpha."
-        )
+    check_count(count, alpha)
     rank = count + 1 - int((count + 1) * _fraction(alpha))
     return Calibration(float(np.sort(scores)[rank - 1]), alpha, rank, count)
 

@@ -12,9 +12,9 @@ from fap_lib.core import arguments, paths
 from fap_lib.core.config import ScoreSettings, load_profile, profile_of
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import atomic, disk_errors, write_json, write_text
-from fap_lib.core.progress import bar
+from fap_lib.core.progress import Steps, bar
 from fap_lib.data.images import as_rgb, open_image
-from fap_lib.evaluation.calibration import Calibration
+from fap_lib.evaluation.calibration import Calibration, check_count
 from fap_lib.inference.detector import Detector, Errors
 from fap_lib.inference.folder import MAPS, map_names, refuse_anomalous, rows, save_map
 from fap_lib.inference.gallery import PAGE, Card, Gallery, thumbnail
@@ -71,10 +71,13 @@ def score_images(
         if place.is_dir() and folder.is_relative_to(place):
             raise KitError(f"the results would go into {place} itself; choose another folder with --run.")
     shared = 0
+    steps = Steps(2 + (normal is not None))
     if normal is not None:
         pool = gather([str(normal)], sources.image_size)
         refuse_anomalous(pool.records)
-        detector.calibrate(pool.paths(), alpha)
+        check_count(len(pool), alpha)  # before any image is scored
+        with steps.step("normal images"):
+            detector.calibrate(bar(pool.paths(), "normal images", len(pool)), alpha)
         shared = len(set(pool.paths()) & set(sources.paths()))
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,9 +86,11 @@ def score_images(
         with tempfile.TemporaryFile(dir=folder) as spool:
             writer = _Writer(folder, sources, overlays, spool, detector)
             predictions = detector.predict(sources.paths(), errors)
-            for result in bar(predictions, f"scoring {sources.name}", len(sources)):
-                writer.add(result)
-            table_ = writer.finish()
+            with steps.step("scoring"):
+                for result in bar(predictions, "scoring", len(sources)):
+                    writer.add(result)
+            with steps.step("table and page"):
+                table_ = writer.finish()
     if not table_:
         raise KitError(
             f"none of the {len(sources)} images could be read; the first: {predictions.skipped[0]}"

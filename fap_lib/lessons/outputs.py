@@ -5,6 +5,7 @@ what the student wrote (`exercises.checked`), it is run a second time, with the 
 """
 
 import ast
+import os
 import re
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from nbformat import NotebookNode
 from fap_lib.core import paths
 from fap_lib.core.errors import KitError, nearest
 from fap_lib.core.files import write_text
-from fap_lib.core.progress import bar
+from fap_lib.core.progress import REPORT, Steps, bar
 from fap_lib.lessons.exercises import RIGHT
-from fap_lib.runs.notebook import START_TIMEOUT, SocketKernelManager, quiet
+from fap_lib.runs.notebook import START_TIMEOUT, SocketKernelManager
 
 DOTS = "answer = ..."
 """What a student replaces in an exercise's cell; in others, that call `checked`, a function or a class."""
@@ -64,8 +65,10 @@ def store(names: list[str]) -> None:
         if name not in known:
             raise KitError(f"there is no notebook {name!r}; the nearest is {nearest(name, known)!r}.")
     chosen = [known[name] for name in known if name in names or not names]
-    for path in bar(chosen, "notebooks", len(chosen)):
-        text = nbformat.writes(execute(path)) + "\n"
+    steps = Steps(len(chosen))
+    for path in chosen:
+        with steps.step(path.stem):
+            text = nbformat.writes(execute(path)) + "\n"
         if len(text.encode()) > LIMIT:
             raise KitError(
                 f"{path.name} would have {len(text.encode()) // 1000} kB with its outputs, more than "
@@ -90,14 +93,18 @@ def execute(path: Path) -> NotebookNode:
         record_timing=False,
         store_widget_state=False,
     )
-    with quiet(), client.setup_kernel():
+    filled = solved(notebook)
+    cells = bar(enumerate(notebook.cells), "cells", len(notebook.cells))
+    solutions = bar(sorted(filled), "solutions", len(filled))
+    # No bars in the kernel: stored, they would be widgets nobody can open; told, they would hide the cells'.
+    environment = {name: value for name, value in os.environ.items() if name != REPORT}
+    with client.setup_kernel(env=environment | {"FAP_PROGRESS": "0"}):
         try:
-            for index, cell in enumerate(notebook.cells):
+            for index, cell in cells:
                 client.execute_cell(cell, index)
         except CellExecutionError as error:
             raise KitError(f"{path.name}, cell {index}: {error}") from error
-        filled = solved(notebook)
-        for index in sorted(filled):
+        for index in solutions:
             _try(client, filled[index], f"{path.name}, cell {index} solved")
     notebook.metadata.language_info = {"name": "python"}  # no versions, which differ between machines
     return notebook
