@@ -44,7 +44,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     prepare_.add_argument(
         "--to", type=arguments.new_folder, metavar="FOLDER", help="prepared folder (default: data/NAME)"
     )
-    prepare_.set_defaults(run=_prepare)
+    prepare_.set_defaults(run=_prepare, resumes=True)
 
     check_ = data.add_parser(
         "check", help="compare a prepared dataset with what it should be", examples=("fap data check visa",)

@@ -34,7 +34,7 @@ def add_commands(actions: argparse._SubParsersAction) -> None:
         help="of images, order and initial weights (default: the recipe's)",
     )
     arguments.add_device(train)
-    train.set_defaults(run=_pretrain)
+    train.set_defaults(run=_pretrain, resumes=True)
 
 
 def _pretrain(chosen: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import toy
 
+from fap_lib.cli import main
 from fap_lib.core import progress
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import locked
@@ -51,6 +52,25 @@ def test_without_a_terminal_nothing_is_told():
     with told.step("training"):
         assert progress.REPORT not in os.environ
     assert said.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "goes_on"),
+    [
+        (["demo"], "continues"),
+        (["mini", "pretrain", "build"], "continues"),
+        (["ledger"], "starts over"),
+    ],
+)
+def test_an_interruption_says_what_the_same_command_does(words, goes_on, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fap_lib.cli.demo._demo", interrupt)
+    monkeypatch.setattr("pretraining.cli._pretrain", interrupt)
+    monkeypatch.setattr("fap_lib.cli.official._ledger", interrupt)
+    assert main(words) == 130
+    assert capsys.readouterr().err == f"fap: interrupted; the same command {goes_on}.\n"
 
 
 @pytest.fixture

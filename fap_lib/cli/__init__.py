@@ -4,6 +4,7 @@ A module imports what its command needs inside the function that runs it, so tha
 argument take no time.
 """
 
+import argparse
 import sys
 
 from fap_lib import __version__
@@ -28,14 +29,16 @@ from fap_lib.runs import preparation
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. 0: done; 1: a comparison failed; 2: the input was wrong, said in one sentence."""
+    chosen = argparse.Namespace()
     try:
-        chosen = make_parser().parse_args(arguments)
+        make_parser().parse_args(arguments, chosen)
         return chosen.run(chosen) or 0
     except KitError as error:
         print(f"fap: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("fap: interrupted; the same command continues.", file=sys.stderr)
+        goes_on = "continues" if getattr(chosen, "resumes", False) else "starts over"
+        print(f"fap: interrupted; the same command {goes_on}.", file=sys.stderr)
         return 130
 
 

@@ -13,7 +13,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "in eight others, and writes runs/demo/report.html. What is finished is reused.",
         examples=("fap demo", "FAP_HOME=/tmp/kit fap demo    # everything below another folder"),
     )
-    parser.set_defaults(run=_demo)
+    parser.set_defaults(run=_demo, resumes=True)
 
 
 def _demo(_: argparse.Namespace) -> None:

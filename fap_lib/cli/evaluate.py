@@ -39,7 +39,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     arguments.add_settings(parser)
     arguments.add_run(parser, "evaluate-PROMPTS-on-TESTS")
     arguments.add_device(parser)
-    parser.set_defaults(run=_evaluate)
+    parser.set_defaults(run=_evaluate, resumes=True)
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:

@@ -35,7 +35,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         metavar="OPTIONS",
         help='options of Snakemake, such as "-n" for the plan alone (default: none)',
     )
-    parser.set_defaults(run=_paper)
+    parser.set_defaults(run=_paper, resumes=True)
 
 
 def _paper(chosen: argparse.Namespace) -> int:

@@ -39,7 +39,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     arguments.add_settings(parser)
     arguments.add_run(parser, "TRAIN-to-TESTS-PROFILE-MODE-seedN")
     arguments.add_device(parser)
-    parser.set_defaults(run=_reproduce)
+    parser.set_defaults(run=_reproduce, resumes=True)
 
 
 def _reproduce(chosen: argparse.Namespace) -> None:
