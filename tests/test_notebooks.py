@@ -264,3 +264,9 @@ def test_notebooks_have_one_number_each():
     numbers = [int(path.stem.split("_")[0]) for path in notebooks()]
     assert numbers == sorted(set(numbers))
     assert all(path.parent == paths.NOTEBOOKS for path in notebooks())
+
+
+@EACH
+def test_no_paragraph_stands_twice(path: Path):
+    paragraphs = [part for part in prose(read(path)).split("\n\n") if len(part) > 60 and "```" not in part]
+    assert sorted(set(paragraphs)) == sorted(paragraphs)
