@@ -6,6 +6,7 @@ Prose does not count: comments and docstrings can change, and the digest stays.
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -16,31 +17,43 @@ PACKAGES = ("fap_lib", "data_prep")
 
 def fingerprint(sources: Iterable[str]) -> str:
     """Digest of code (a notebook's cells, a module) and of all modules of the kit that it reaches."""
-    pieces = [ast.parse(source) for source in sources]
-    reached: dict[str, ast.Module] = {}
-    waiting = [name for piece in pieces for name in _imports(piece)]
+    pieces = [_read(source) for source in sources]
+    reached: dict[str, Code] = {}
+    waiting = [name for piece in pieces for name in piece.imports]
     while waiting:
         name = waiting.pop()
         if name not in reached:
-            reached[name] = _module(name)
-            waiting += _imports(reached[name])
+            reached[name] = _read(_file(name).read_text(encoding="utf-8"))
+            waiting += reached[name].imports
     return _digest([*pieces, *(reached[name] for name in sorted(reached))])
 
 
 def own_fingerprint(sources: Iterable[str]) -> str:
     """Digest of code alone, without what it imports."""
-    return _digest([ast.parse(source) for source in sources])
+    return _digest([_read(source) for source in sources])
 
 
-def _digest(trees: list[ast.Module]) -> str:
+@dataclass(frozen=True)
+class Code:
+    """A piece of code as far as results depend on it. tree: its syntax as text, without docstrings."""
+
+    tree: str
+    imports: tuple[str, ...]
+
+
+# A plan asks for the fingerprints of dozens of jobs, which reach the same modules: each text is parsed once.
+@cache
+def _read(source: str) -> Code:
+    tree = ast.parse(source)
+    imports = tuple(dict.fromkeys(_imports(tree)))
+    return Code(ast.dump(_without_docstrings(tree)), imports)
+
+
+def _digest(pieces: list[Code]) -> str:
     digest = hashlib.sha256()
-    for tree in trees:
-        digest.update(ast.dump(_without_docstrings(tree)).encode())
+    for piece in pieces:
+        digest.update(piece.tree.encode())
     return digest.hexdigest()
-
-
-def _module(name: str) -> ast.Module:
-    return ast.parse(_file(name).read_text(encoding="utf-8"))
 
 
 def _file(name: str) -> Path:
