@@ -1,4 +1,4 @@
-"""A user's script over the kit's public names; `mypy --strict` reads it, nothing runs it."""
+"""A user's script over the public names; `make lint` reads it as `mypy --strict` would, nothing runs it."""
 
 from pathlib import Path
 from typing import Any, assert_type
