@@ -80,8 +80,9 @@ def pixel_metrics(batches: Batches) -> list[Metric]:
     coarse = _Coarse()
     for maps, masks in batches():
         coarse.add(maps, masks)
-    if coarse.positive.sum() == 0 or coarse.negative.sum() == 0:
-        kind = "normal" if coarse.positive.sum() == 0 else "anomalous"
+    positive, every = coarse.positive.sum(), coarse.every.sum()
+    if positive in (0, every):
+        kind = "normal" if positive == 0 else "anomalous"
         return _undefined("pixel", _PIXEL, f"all pixels are {kind}")
     fine = _Fine(coarse)
     for maps, masks in batches():
@@ -120,30 +121,39 @@ def _undefined(level: Literal["image", "pixel"], names: dict[str, str], reason: 
 def _keys(maps: Tensor) -> Tensor:
     """Integers in the order of the floats: the bits, with those of negative numbers turned round."""
     bits = (maps.contiguous().flatten() + 0.0).view(torch.int32)  # + 0.0 makes -0.0 equal to 0.0
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return bits.bitwise_xor_((bits >> 31).bitwise_and_(0x7FFFFFFF))
+
+
+def _inside(masks: Tensor) -> Tensor:
+    """Places of the anomalous pixels of masks (b, H, W) bool, in raster order."""
+    return masks.flatten().nonzero().squeeze(1)
+
+
+def _count(counts: Tensor, bins: Tensor) -> None:
+    """Add one for each of a few pixels. (For many, a histogram and a sum over all bins is faster.)"""
+    counts.index_add_(0, bins, counts.new_ones(()).expand(len(bins)))
 
 
 class _Coarse:
     """First pass: counts per coarse bin, and the range of the maps."""
 
     def __init__(self) -> None:
-        self.negative = torch.zeros(_COARSE, dtype=torch.int64)
+        self.every = torch.zeros(_COARSE, dtype=torch.int64)
         self.positive = torch.zeros(_COARSE, dtype=torch.int64)
         self.low, self.high = np.float32(np.inf), np.float32(-np.inf)
 
     def add(self, maps: Tensor, masks: Tensor) -> None:
-        bins = coarse_bins(_keys(maps))
-        every = torch.bincount(bins, minlength=_COARSE).cpu()
-        positive = torch.bincount(bins[masks.flatten()], minlength=_COARSE).cpu()
-        self.positive += positive
-        self.negative += every - positive
-        self.low = min(self.low, np.float32(maps.min()))
-        self.high = max(self.high, np.float32(maps.max()))
+        # One by one: what is between a map and its bins stays in the processor's cache.
+        bins = torch.cat([coarse_bins(_keys(one)) for one in maps])
+        self.every += torch.bincount(bins, minlength=_COARSE).cpu()
+        _count(self.positive, bins.index_select(0, _inside(masks)).cpu())
+        low, high = maps.aminmax()
+        self.low, self.high = min(self.low, np.float32(low.cpu())), max(self.high, np.float32(high.cpu()))
 
 
 def coarse_bins(keys: Tensor) -> Tensor:
     """Coarse bin of each key, 0 to 2^20 - 1."""
-    return (keys >> _COARSE_SHIFT) + _COARSE // 2
+    return (keys >> _COARSE_SHIFT).add_(_COARSE // 2)
 
 
 def _divisions(negative: Tensor, positive: Tensor) -> Tensor:
@@ -188,12 +198,12 @@ class _Fine:
     many of the thresholds they exceed. For all others their bin says it."""
 
     def __init__(self, coarse: _Coarse):
-        divisions = _divisions(coarse.negative.double(), coarse.positive.double())
+        divisions = _divisions((coarse.every - coarse.positive).double(), coarse.positive.double())
         starts = divisions.cumsum(0, dtype=torch.int32) - divisions
         self.divisions, self.starts = divisions, starts
         self.single = (divisions == _FINEST).repeat_interleave(divisions).numpy()  # bins of one float each
         self.count = len(self.single)
-        self.negative = torch.zeros(self.count, dtype=torch.int64)
+        self.every = torch.zeros(self.count, dtype=torch.int64)
         self.positive = torch.zeros(self.count, dtype=torch.int64)
         self.overlap = torch.zeros(self.count, dtype=torch.float64)
 
@@ -213,32 +223,33 @@ class _Fine:
         divisions, starts = (
             each.to(keys.device).index_select(0, coarse) for each in (self.divisions, self.starts)
         )
-        return starts + (((keys & (_FINEST - 1)) * divisions) >> _COARSE_SHIFT)
+        within = divisions.mul_(keys & (_FINEST - 1)).bitwise_right_shift_(_COARSE_SHIFT)
+        return starts.add_(within)
 
     def add(self, maps: Tensor, masks: Tensor) -> None:
-        scores, inside = maps.flatten(), masks.flatten()
-        bins = self._bins(_keys(maps))
+        scores, inside = maps.flatten(), _inside(masks)
+        bins = torch.cat([self._bins(_keys(one)) for one in maps])
+        self.every += torch.bincount(bins, minlength=self.count).cpu()
         near = self.near.to(bins.device).index_select(0, bins)
+        # Of anomalous pixels, of which there are few:
+        own_bins, own_scores, own_near = (values.index_select(0, inside) for values in (bins, scores, near))
+        own_bins, own_near = own_bins.cpu(), own_near.cpu()
         weights, regions = region_weights(masks)
         self.regions += regions
-        every = torch.bincount(bins, minlength=self.count).cpu()
-        bins = bins[inside].cpu()
-        positive = torch.bincount(bins, minlength=self.count)
-        self.positive += positive
-        self.negative += every - positive
-        self.overlap += torch.bincount(bins, weights, minlength=self.count)
-
+        _count(self.positive, own_bins)
+        self.overlap.index_add_(0, own_bins, weights)
+        level = torch.bucketize(own_scores, self.thresholds.to(maps.device)).cpu()[own_near]
+        self.exceeded_overlap.index_add_(0, level, weights[own_near])
+        # Of normal ones near a threshold: of all, less the anomalous.
         thresholds = self.thresholds.to(maps.device)
-        level = torch.bucketize(scores[near & ~inside], thresholds).cpu()
-        self.exceeded += torch.bincount(level, minlength=len(self.exceeded))
-        near = near[inside]
-        level = torch.bucketize(scores[inside][near], thresholds).cpu()
-        self.exceeded_overlap += torch.bincount(level, weights[near.cpu()], minlength=len(self.exceeded))
+        every = torch.bucketize(scores.index_select(0, near.nonzero().squeeze(1)), thresholds).cpu()
+        _count(self.exceeded, every)
+        self.exceeded.index_add_(0, level, -torch.ones_like(level))
 
     def metrics(self) -> list[Metric]:
-        used = np.flatnonzero((self.positive + self.negative).numpy())[::-1]
+        used = np.flatnonzero(self.every.numpy())[::-1]
         p = self.positive.numpy()[used].astype(np.float64)
-        n = self.negative.numpy()[used].astype(np.float64)
+        n = self.every.numpy()[used] - p
         w = self.overlap.numpy()[used] / self.regions
         open_bins = ~self.single[used]  # bins in which the order of pixels is not known
         tp, fp, pro = p.cumsum(), n.cumsum(), w.cumsum()
@@ -278,7 +289,7 @@ class _Fine:
         if len(self.thresholds) == 1:
             reason = "all pixels have the same score, or nearly so"
             return Metric("pixel", name, definition, None, 0.0, reason)
-        fpr = self._above(self.negative, self.exceeded) / total_n
+        fpr = self._above(self.every - self.positive, self.exceeded) / total_n
         pro = self._above(self.overlap, self.exceeded_overlap) / self.regions
         low = fpr < FPR_LIMIT
         span = fpr[low].max() - fpr[low].min() if low.any() else 0
