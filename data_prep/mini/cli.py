@@ -27,7 +27,9 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
     draw.add_argument(
         "--scale",
         type=arguments.whole(1, LARGEST),
-        help=f"draw images so many times as large, up to {LARGEST}, with defects as small as ever: NAME-x4",
+        metavar="N",
+        help=f"draw images so many times as large, up to {LARGEST}, with defects as small as ever, as NAME-xN "
+        "(default: 1, or the name's)",
     )
     draw.add_argument("--to", type=arguments.new_folder, metavar="FOLDER", help="where (default: data/NAME)")
     draw.set_defaults(run=_draw)
