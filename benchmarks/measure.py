@@ -212,16 +212,21 @@ def _status(name: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on, and how busy it was."""
+def processor() -> str:
+    """The processor's name."""
     model = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as file:
             model = next(
                 (line.split(": ")[1].strip() for line in file if line.startswith("model name")), model
             )
+    return model
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on, and how busy it was."""
     return {
-        "cpu": model,
+        "cpu": processor(),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

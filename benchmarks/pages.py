@@ -1,14 +1,14 @@
 """Tables inside Markdown pages: `python -m benchmarks.pages` brings all of them up to date.
 
 A page takes a table where it has the lines `<!-- NAME -->` and `<!-- end -->`; what stands between them is
-replaced. Names are `PROFILE TABLE`, for what `make bench` measures (`benchmarks.report`), and `study`, for
-the study of the mini world (`benchmarks.study_tables`).
+replaced. Names are `PROFILE TABLE`, for what `make bench` measures (`benchmarks.report`), `study`, for the
+study of the mini world (`benchmarks.study_tables`), and `tiling TABLE` (`benchmarks.tiling`).
 """
 
 import re
 from pathlib import Path
 
-from benchmarks import report, study_tables
+from benchmarks import report, study_tables, tiling
 from fap_lib.core import paths
 from fap_lib.core.errors import KitError, nearest
 from fap_lib.core.files import write_text
@@ -26,7 +26,8 @@ def pages() -> list[Path]:
 
 def tables() -> dict[str, str]:
     """All tables that a page may have, by name, of the committed results."""
-    return {**report.tables(report.measured()), "study": study_tables.excerpt(load_study())}
+    study = {"study": study_tables.excerpt(load_study())}
+    return report.tables(report.measured()) | study | tiling.tables()
 
 
 def filled(page: str, known: dict[str, str]) -> str:

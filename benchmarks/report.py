@@ -19,7 +19,8 @@ def write_documents(folder: Path = RESULTS) -> None:
 
 def measured(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
     """The results of each profile that was measured."""
-    return {path.stem: read_json(path, "table of figures") for path in sorted(folder.glob("*.json"))}
+    paths = [folder / f"{profile}.json" for profile in PROFILES]
+    return {path.stem: read_json(path, "table of figures") for path in paths if path.is_file()}
 
 
 def document(profile: str, results: dict[str, Any]) -> str:

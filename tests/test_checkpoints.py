@@ -336,7 +336,7 @@ def test_published_weights_are_taken_as_open_clip_notes_them(monkeypatch):
     assert Conventions.of_published("ViT-L-14", "laion2b_s32b_b82k").mean == (0.5, 0.5, 0.5)
     assert Conventions.of_published("ViT-B-32", "laion2b_s34b_b79k") == DEFAULT
     noted = {"interpolation": "bilinear"}
-    monkeypatch.setattr("fap_lib.clip.conventions.get_pretrained_cfg", lambda *_: noted)
+    monkeypatch.setattr("fap_lib.clip.published.get_pretrained_cfg", lambda *_: noted)
     with pytest.raises(KitError, match="resized by bilinear interpolation, and the kit resizes by bicubic"):
         Conventions.of_published("ViT-B-32", "openai")
 
@@ -345,14 +345,61 @@ def test_published_weights_are_taken_as_open_clip_notes_them(monkeypatch):
     ("name", "weights", "message"),
     [
         ("ViT-L-14-336-quickgel", None, "the nearest known one is 'ViT-L-14-336-quickgelu'"),
-        ("RN50", RANDOM, "two plain transformers \\(a convolutional image tower\\); use a ViT of CLIP"),
-        ("ViT-H-14-worldwide", RANDOM, "hf_tokenizer_name"),
+        ("RN50", RANDOM, "two plain transformers: its image tower is convolutional. Use a ViT of CLIP"),
+        ("ViT-H-14-worldwide", RANDOM, "its tokenizer is facebook/xlm-v-base and not CLIP's"),
+        ("ViT-B-16-SigLIP2", None, "timm's vit_base_patch16_siglip_224, .* attention .* no causal mask, .*SigLIP2 and"),
+        ("PE-Core-L-14-336:meta", None, "timm's vit_pe_core_large_patch14_336, .* pooled by attention"),
+        ("MobileCLIP2-S0", None, "timm's fastvit_mci0, .* no causal mask"),
+        ("coca_ViT-B-32", None, "read at a class token and not at the end token; it has a decoder for captions"),
+        ("ViT-L-14:laion2b", None, "no weights 'laion2b' of ViT-L-14; the nearest are 'laion2b_s32b_b82k'"),
+        ("ViT-H-14", None, "no weights for ViT-H-14; give .* or one of ViT-H-14:laion2b_s32b_b79k"),
+        ("ViT-e-14:any", None, "open_clip knows no weights of ViT-e-14"),
         ("ViT-B-32-quickgelu", "absent.pt", "there are no weights at .*absent.pt"),
     ],
 )
 def test_a_backbone_that_cannot_be_had(name, weights, message):
     with pytest.raises(KitError, match=message):
         load_backbone(name, weights)
+
+
+def test_weights_of_others_by_name_and_tag(home, tmp_path):
+    """Random weights under the tag of LAION's ViT-L-14, with its mean of one half: features are open_clip's."""
+    name, narrow = "ViT-L-14:laion2b_s32b_b82k", open_clip.get_model_config("ViT-L-14")
+    narrow["vision_cfg"] |= {"layers": 2, "width": 64, "image_size": 28}
+    narrow["text_cfg"] |= {"layers": 2, "width": 64, "heads": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(open_clip, "get_model_config", lambda _: narrow)
+        patch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-L-14", narrow)
+        torch.manual_seed(8)
+        file = tmp_path / "open_clip_model.safetensors"
+        save_file(open_clip.create_model("ViT-L-14").state_dict(), file)
+        theirs, _, preprocess = open_clip.create_model_and_transforms("ViT-L-14", pretrained=str(file))
+        tag = open_clip.pretrained.get_pretrained_cfg("ViT-L-14", "laion2b_s32b_b82k")
+        preprocess = open_clip.image_transform(28, False, mean=tag["mean"], std=tag["std"])
+        backbone = load_backbone(name, file)
+        assert backbone.conventions.mean == (0.5, 0.5, 0.5)
+        assert load_backbone("ViT-L-14", file).conventions == DEFAULT
+        assert load_backbone("ViT-L-14", file).weights_sha256 != backbone.weights_sha256
+
+        image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+        expected = theirs.eval().encode_image(preprocess(image)[None])
+        found = backbone.image_tower(28, 0, class_norm=True)(backbone.normalise(rgb(image, 28)[None]))
+        assert torch.allclose(found.image, expected, atol=1e-5)
+        tokens = open_clip.get_tokenizer("ViT-L-14")(["a scratched cap."])
+        own = backbone.text_tower.prompts(*_whole(backbone, "a scratched cap."))[1]
+        assert torch.allclose(own, theirs.encode_text(tokens), atol=1e-5)
+
+        # `fap weights` writes it where the bare tag finds it again, conventions and all.
+        assert main(["weights", name, "--from", str(file)]) == 0
+        kept = home / "models" / "ViT-L-14--laion2b_s32b_b82k.safetensors"
+        assert kept.is_file()
+        assert load_backbone(name).weights_sha256 == backbone.weights_sha256
+
+
+def _whole(backbone: Backbone, text: str) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """A text as the tower takes prompts: its start token, no deep tokens, and the rest."""
+    tokens = backbone.text_tower.embed(text)
+    return tokens[:1], tokens.new_zeros(0, 1, tokens.shape[1]), [tokens[1:]]
 
 
 def test_damaged_weights_are_named(tmp_path):

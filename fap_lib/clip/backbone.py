@@ -1,4 +1,4 @@
-"""Loading a frozen CLIP: any open_clip ViT, from its download, a local file, or a seed."""
+"""Loading a frozen CLIP: any plain ViT of open_clip, from its download, a local file, or a seed."""
 
 import hashlib
 from collections.abc import Callable
@@ -13,14 +13,14 @@ import torch
 from open_clip.pretrained import get_pretrained_cfg
 from torch import Tensor
 
-from fap_lib.clip import mini
+from fap_lib.clip import mini, published
 from fap_lib.clip.conventions import DEFAULT, Conventions
 from fap_lib.clip.image_tower import ImageTower
 from fap_lib.clip.state_file import read_state
 from fap_lib.clip.text_tower import TextTower
-from fap_lib.core import arguments, paths
+from fap_lib.core import arguments
 from fap_lib.core.config import Precision
-from fap_lib.core.errors import KitError, nearest
+from fap_lib.core.errors import KitError
 from fap_lib.core.files import sha256
 from fap_lib.core.tensors import write_tensors
 
@@ -36,12 +36,6 @@ _TINY_CONFIG = {
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 4},
     "quick_gelu": True,
 }
-
-# What open_clip's description of two plain transformers may say; anything else is another architecture.
-_PLAIN = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}
-_PLAIN_VISION = {"image_size", "patch_size", "width", "head_width", "layers", "mlp_ratio", "ls_init_value"}
-_PLAIN_TEXT = {"context_length", "vocab_size", "width", "heads", "layers"}
-
 
 @dataclass
 class Backbone:
@@ -121,10 +115,11 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
 
     Args:
         name: `mini` (ships with the kit), `tiny-random`, or an open_clip architecture such as
-            `ViT-L-14-336-quickgelu`. OpenAI's weights bring their activation along, so that `ViT-L-14-336`
-            is the same model.
-        weights: a file (`.safetensors`, a state dict, or OpenAI's own archive), `random`, or None for
-            OpenAI's weights: a file in the kit's `models` folder, else open_clip's download.
+            `ViT-L-14-336-quickgelu`, of whose weights others published have their tag behind a colon:
+            `ViT-L-14:laion2b_s32b_b82k`. Published weights bring their activation and their scale of pixels
+            along, so that `ViT-L-14-336` is the same model as the first.
+        weights: a file (`.safetensors`, a state dict, or OpenAI's own archive), `random`, or None for the
+            published ones: a file in the kit's `models` folder, else open_clip's download.
 
     Raises:
         KitError: unknown name; weights that cannot be had, do not fit, or want to execute code.
@@ -142,16 +137,18 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
         backbone = Backbone(name, clip, _tokenizer(), weights != RANDOM)
     else:
         config = _config(name)
-        state, conventions = None, Conventions.of_architecture(name)
+        state, conventions = None, Conventions.of_architecture(published.parse(name).architecture)
         if weights != RANDOM:
-            path = _official_weights(name) if weights is None else arguments.place(weights)
-            state, conventions = _read(name, path, official=weights is None)
+            path = published.published_weights(name) if weights is None else arguments.place(weights)
+            # A file of one's own under a bare name may be anything; under a tag it is what the tag says.
+            state, conventions = _read(name, path, weights is None or ":" in name)
         # Where a file has all values, no memory and no random draw is spent on what it replaces.
         with torch.device("cpu" if state is None else "meta"):
             clip = _seeded(lambda: open_clip.CLIP(**config | {"quick_gelu": conventions.quick_gelu}))
         if state is not None:
             _fill(clip, state, f"the weights {path} do not fit {name}")
-        backbone = Backbone(name, clip, _tokenizer(), state is not None, conventions)
+        tokenizer = _tokenizer(config["text_cfg"]["context_length"])
+        backbone = Backbone(name, clip, tokenizer, state is not None, conventions)
     _ = backbone.weights_sha256
     return backbone
 
@@ -173,8 +170,8 @@ def save_weights(backbone: Backbone, path: Path) -> None:
     write_tensors(path, backbone.clip.state_dict(), header)
 
 
-def _tokenizer() -> open_clip.SimpleTokenizer:
-    return open_clip.SimpleTokenizer()
+def _tokenizer(context: int = 77) -> open_clip.SimpleTokenizer:
+    return open_clip.SimpleTokenizer(context_length=context)
 
 
 def _seeded(build: Callable[[], open_clip.CLIP]) -> open_clip.CLIP:
@@ -189,74 +186,36 @@ def _config(name: str) -> dict[str, Any]:
     Raises:
         KitError: unknown name, or another architecture.
     """
-    known = open_clip.list_models()
-    if name not in known:
-        near = nearest(name, [*known, TINY, mini.MINI, mini.SILENT])
-        raise KitError(f"unknown backbone {name!r}; the nearest known one is {near!r}.")
-    config: dict[str, Any] = open_clip.get_model_config(name)
-    vision = config["vision_cfg"]
-    unusual = [
-        *(config.keys() - _PLAIN),
-        *(vision.keys() - _PLAIN_VISION),
-        *(config["text_cfg"].keys() - _PLAIN_TEXT),
-    ]
-    if isinstance(vision.get("layers"), list):
-        unusual.append("a convolutional image tower")
-    if unusual:
-        raise KitError(
-            f"the backbone {name} is not a CLIP with two plain transformers ({', '.join(sorted(unusual))}); "
-            "use a ViT of CLIP."
-        )
+    config = published.configuration(name, (TINY, mini.MINI, mini.SILENT))
+    if (size := config["text_cfg"]["vocab_size"]) != mini.VOCABULARY:
+        raise KitError(f"the backbone {name} has {size} tokens, and CLIP's tokenizer {mini.VOCABULARY}.")
     return config
 
 
-def weights_at_hand(name: str) -> Path | None:
-    """OpenAI's weights of an architecture in the models folder, or where open_clip keeps its downloads."""
-    url = get_pretrained_cfg(name, "openai").get("url", "")
-    file_name = url.rsplit("/", 1)[-1] or name
-    folder = paths.models()
-    downloads = Path("~/.cache/clip").expanduser()
-    candidates = (folder / f"{name}.safetensors", folder / file_name, downloads / file_name)
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _official_weights(name: str) -> Path:
-    """OpenAI's weights of an architecture: from the models folder, else by open_clip's download."""
-    config = get_pretrained_cfg(name, "openai")
-    if not config:
-        raise KitError(f"OpenAI published no weights for {name}; give a file as `weights`, or 'random'.")
-    if here := weights_at_hand(name):
-        return here
-    *_, digest, file_name = config["url"].split("/")
-    folder = paths.models()
-    try:
-        return Path(open_clip.download_pretrained(config))
-    except Exception as error:  # whatever the download library raises, the advice is the same
-        raise KitError(
-            f"the weights of {name} are not here and cannot be downloaded (no network?); fetch {file_name} "
-            f"(SHA-256 {digest}) from {config['url']} on another machine and put it at {folder / file_name}."
-        ) from error
-
-
-def _read(name: str, path: Path, official: bool) -> tuple[dict[str, Tensor], Conventions]:
+def _read(name: str, path: Path, by_tag: bool) -> tuple[dict[str, Tensor], Conventions]:
     """Weights from a file, and what they were trained with.
 
     Args:
-        official: whether the file stands in the place of OpenAI's weights.
+        by_tag: whether the file, unless it says something itself, holds the published weights of this name.
     """
+    architecture, tag = published.parse(name)
     if not path.is_file():
         raise KitError(f"there are no weights at {path}; check the path.")
-    if path.suffix != ".safetensors" and sha256(path) in str(get_pretrained_cfg(name, "openai").get("url")):
+    url = str(get_pretrained_cfg(architecture, published.OPENAI).get("url"))
+    if path.suffix != ".safetensors" and sha256(path) in url:
         # OpenAI's archive is TorchScript; it is opened only because its content is known.
-        return torch.jit.load(path, map_location="cpu").state_dict(), Conventions.of_published(name, "openai")
+        conventions = Conventions.of_published(architecture, published.OPENAI)
+        return torch.jit.load(path, map_location="cpu").state_dict(), conventions
     state = read_state(path)
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise KitError(f"{path} does not hold a state dict of tensors.")
-    unnoted = Conventions.of_published(name, "openai") if official else Conventions.of_architecture(name)
+    conventions = Conventions.of_file(path)
+    if conventions is None and by_tag:
+        conventions = Conventions.of_published(architecture, tag)
     return {key.removeprefix("module."): value for key, value in state.items()}, (
-        Conventions.of_file(path) or unnoted
+        conventions or Conventions.of_architecture(architecture)
     )
 
 

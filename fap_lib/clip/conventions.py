@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import open_clip
-from open_clip.pretrained import get_pretrained_cfg
 from safetensors import safe_open
 
+from fap_lib.clip import published
 from fap_lib.core.errors import KitError
 
 INTERPOLATION = "bicubic"
@@ -44,9 +44,9 @@ class Conventions:
         """Those that open_clip notes for published weights, such as `openai`.
 
         Raises:
-            KitError: they want a way of resizing that the kit does not have.
+            KitError: there are none, or they want a way of resizing that the kit does not have.
         """
-        noted = get_pretrained_cfg(name, tag)
+        noted = published.noted(f"{name}:{tag}")
         if (wanted := noted.get("interpolation", INTERPOLATION)) != INTERPOLATION:
             raise KitError(
                 f"the weights {tag} of {name} were trained on images resized by {wanted} interpolation, "

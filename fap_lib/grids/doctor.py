@@ -10,7 +10,8 @@ from typing import Literal
 import torch
 
 from fap_lib.clip import mini
-from fap_lib.clip.backbone import RANDOM, TINY, weights_at_hand, widths
+from fap_lib.clip.backbone import RANDOM, TINY, widths
+from fap_lib.clip.published import weights_at_hand
 from fap_lib.core import arguments, paths
 from fap_lib.core.config import FeatureSettings, load_yaml
 from fap_lib.core.errors import KitError

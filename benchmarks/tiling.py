@@ -1,0 +1,211 @@
+"""What tiles gain, what they cost, and when they hurt: the mini world, drawn large, with small defects.
+
+    python -m benchmarks.tiling         three to six minutes on one core
+
+Whole images against tiles, by the prompts that ship with the kit: images of 384 pixels a side (scale 4; the
+mini CLIP sees 96), and of 96. Structural faults of objects grow with the image and are told apart from all
+other defects, which do not. Then one large photo, for time and memory. Writes
+`benchmarks/results/tiling.json`; `python -m benchmarks.pages` puts its tables into `docs/large_images.md`.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import pages
+from benchmarks.measure import processor
+from data_prep.mini.benchmark import SIZE_FACTOR
+from data_prep.mini.canvas import SIZE, STRUCTURAL
+from data_prep.mini.generator import CATEGORIES, KINDS, Sample, kinds_of, sample
+from data_prep.mini.sets import SETS
+from fap_lib.core.files import read_json, write_json
+from fap_lib.core.progress import bar
+from fap_lib.evaluation.metrics import image_metrics, pixel_metrics
+from fap_lib.inference.detector import Detector
+from fap_lib.inference.tiles import OVERLAP
+from fap_lib.runs.record import peak_memory_mb
+
+RESULTS = Path(__file__).parent / "results" / "tiling.json"
+
+GOOD, EACH, EACH_STRUCTURAL = 20, 2, 6
+"""Images a category: normal, of each defect, and of each structural fault."""
+
+SEED = 900
+"""No dataset's images begin their seeds with it."""
+
+WAYS = ((4, None), (4, 192), (4, 96), (1, None), (1, 48))
+"""Scale of the images, and side of the tiles in pixels."""
+
+PHOTOS = ((1500, 1000, 518), (3000, 2000, 518), (6000, 4000, 518))
+"""Width, height and tile of the photos whose cost is measured."""
+
+LAID, GROWN = "small defects", "structural faults of objects"
+
+
+def drawn(scale: int) -> Iterator[tuple[str, str, Sample]]:
+    """Category, kind of defect (`good` without one) and image."""
+    for place, category in enumerate(SETS["mini-test"].categories):
+        counts = [("good", GOOD)]
+        counts += [(k, EACH_STRUCTURAL if k in STRUCTURAL else EACH) for k in kinds_of(category)]
+        for kind, count in counts:
+            which = 0 if kind == "good" else 1 + KINDS.index(kind)
+            for index in range(count):
+                seed = [SEED, place, which, index]
+                defect = None if kind == "good" else kind
+                yield category, kind, sample(category, defect, seed, SIZE_FACTOR, scale)
+
+
+def measure(scale: int, tile: int | None) -> dict[str, Any]:
+    """Metrics and processor seconds of one way; means over categories, in per cent."""
+    detector = Detector.load("paper", device="cpu", tile=tile)
+    found = defaultdict(list)
+    seconds = 0.0
+    images = list(drawn(scale))
+    for category, kind, one in bar(images, f"scale {scale}, tiles {tile}", len(images)):
+        start = time.process_time()
+        result = detector.predict(one.pixels)
+        values = result.map
+        seconds += time.process_time() - start
+        found[category].append((group(category, kind), result.score, values, one.mask))
+    figures = [metrics(rows) for rows in found.values()]
+    names = ("image", LAID, GROWN, "pixel", "aupro")
+    means = {name: [each[name] for each in figures if name in each] for name in names}
+    return {
+        "scale": scale,
+        "side": SIZE * scale,
+        "tile": tile,
+        "tiles": tiles_of(detector, SIZE * scale, SIZE * scale),
+        "images": len(images),
+        "seconds": seconds / len(images),
+        **{name: 100 * float(np.mean(values)) for name, values in means.items()},
+    }
+
+
+def group(category: str, kind: str) -> str:
+    """Whether an image is good, or how its defect grows."""
+    if kind == "good":
+        return kind
+    return GROWN if kind in STRUCTURAL and not CATEGORIES[category].surface else LAID
+
+
+def metrics(rows: Sequence[tuple[str, float, np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """Metrics of one category: image AUROC of all and of each group against the good ones; of pixels at the
+    images' own size."""
+    groups, scores, maps, masks = zip(*rows, strict=True)
+    kinds, values = np.array(groups), np.array(scores)
+    figures = {"image": auroc(kinds != "good", values)}
+    for name in {*groups} - {"good"}:
+        kept = (kinds == "good") | (kinds == name)
+        figures[name] = auroc(kinds[kept] != "good", values[kept])
+    pixels = torch.from_numpy(np.stack(maps)), torch.from_numpy(np.stack(masks))
+    named = {metric.name: metric.value or 0.0 for metric in pixel_metrics(lambda: [pixels])}
+    return figures | {"pixel": named["auroc"], "aupro": named["aupro_official"]}
+
+
+def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    value = image_metrics(labels.astype(int), scores)[0].value
+    assert value is not None
+    return value
+
+
+def cost(width: int, height: int, tile: int) -> dict[str, Any]:
+    """Processor seconds and memory of one photo; run it in a fresh process.
+
+    grown: how much the peak of resident memory rose from one small image to this one, in MiB; held: what of
+    it the decoded photo and its map take.
+    """
+    torch.set_num_threads(1)
+    detector = Detector.load("paper", device="cpu", tile=tile)
+    photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    _ = detector.predict(photo[:SIZE, :SIZE]).map
+    before, start = peak_memory_mb(), time.process_time()
+    _ = detector.predict(photo).map
+    return {
+        "width": width,
+        "height": height,
+        "tile": tile,
+        "tiles": tiles_of(detector, width, height),
+        "batch": detector.batch_size,
+        "seconds": time.process_time() - start,
+        "grown": peak_memory_mb() - before,
+        "held": round(width * height * (3 + 4) / 2**20),
+    }
+
+
+def tiles_of(detector: Detector, width: int, height: int) -> int:
+    """How many tiles a detector cuts an image into."""
+    grid = detector.tiling.grid(width, height) if detector.tiling else None
+    return len(grid.boxes()) if grid else 0
+
+
+def tables() -> dict[str, str]:
+    """The tables of the last run, by name."""
+    found = read_json(RESULTS, "table of figures") if RESULTS.is_file() else None
+    missing = "Not yet measured: `python -m benchmarks.tiling`."
+    return {
+        "tiling quality": quality(found) if found else missing,
+        "tiling cost": costs(found) if found else missing,
+    }
+
+
+def quality(found: dict[str, Any]) -> str:
+    """Whole images against tiles."""
+    lines = [
+        f"| images | tiles | seconds an image | image AUROC | {LAID} | {GROWN} | pixel AUROC | AUPRO |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found["ways"]:
+        tiles = f"{row['tiles']} of {row['tile']} px" if row["tile"] else "none"
+        figures = [f"{row[name]:.1f}" for name in ("image", LAID, GROWN, "pixel", "aupro")]
+        cells = [f"{row['side']} px", tiles, f"{row['seconds']:.3f}", *figures]
+        lines.append("| " + " | ".join(cells) + " |")
+    about = found["about"]
+    note = (
+        f"Shipped prompts (`paper`), mini CLIP at {SIZE} px, overlap {OVERLAP:g}; "
+        f"{found['ways'][0]['images']} images of eight categories, means over categories in per cent; "
+        f"processor seconds on one thread of {about['cpu']}, torch {about['torch']}. Generated images: no figure here "
+        "says anything of real ones."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def costs(found: dict[str, Any]) -> str:
+    """What one photo costs."""
+    lines = [
+        "| photo | tiles | processor seconds | memory gained, MiB | of it the photo and its map, MiB |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found["photos"]:
+        cells = [
+            f"{row['width']} x {row['height']}",
+            f"{row['tiles']} of {row['tile']} px",
+            f"{row['seconds']:.1f}",
+            str(row["grown"]),
+            str(row["held"]),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure everything and write results and pages."""
+    torch.set_num_threads(1)
+    photos = []
+    for photo in PHOTOS:  # first, while this process is small: a child's peak begins at its parent's
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            photos.append(pool.submit(cost, *photo).result())
+    about = {"cpu": processor(), "torch": torch.__version__}
+    write_json(RESULTS, {"about": about, "ways": [measure(*way) for way in WAYS], "photos": photos})
+    pages.write_pages()
+    print("\n\n".join(tables().values()))
+
+
+if __name__ == "__main__":
+    main()
