@@ -170,8 +170,8 @@ def quality(found: dict[str, Any]) -> str:
     note = (
         f"Shipped prompts (`paper`), mini CLIP at {SIZE} px, overlap {OVERLAP:g}; "
         f"{found['ways'][0]['images']} images of eight categories, means over categories in per cent; "
-        f"processor seconds on one thread of {about['cpu']}, torch {about['torch']}. Generated images: no figure here "
-        "says anything of real ones."
+        f"processor seconds on one thread of {about['cpu']}, torch {about['torch']}. Generated images: no "
+        "figure here says anything of real ones."
     )
     return "\n".join([*lines, "", note])
 

@@ -11,16 +11,19 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from toy import GOLDEN
 
 from fap_lib import checkpoints
-from fap_lib.clip.backbone import RANDOM, load_backbone, save_weights
+from fap_lib.cli import main
+from fap_lib.clip.backbone import RANDOM, Backbone, load_backbone, save_weights
 from fap_lib.clip.conventions import DEFAULT, Conventions
 from fap_lib.core.config import FeatureSettings, ModelSettings
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import sha256
 from fap_lib.core.tensors import write_tensors
+from fap_lib.data.images import rgb
 from fap_lib.model import FAPrompt
 from fap_lib.official import checkpoint, parity
 
@@ -347,13 +350,21 @@ def test_published_weights_are_taken_as_open_clip_notes_them(monkeypatch):
         ("ViT-L-14-336-quickgel", None, "the nearest known one is 'ViT-L-14-336-quickgelu'"),
         ("RN50", RANDOM, "two plain transformers: its image tower is convolutional. Use a ViT of CLIP"),
         ("ViT-H-14-worldwide", RANDOM, "its tokenizer is facebook/xlm-v-base and not CLIP's"),
-        ("ViT-B-16-SigLIP2", None, "timm's vit_base_patch16_siglip_224, .* attention .* no causal mask, .*SigLIP2 and"),
+        (
+            "ViT-B-16-SigLIP2",
+            None,
+            "timm's vit_base_patch16_siglip_224, .* attention .* no causal mask, .*SigLIP2 and",
+        ),
         ("PE-Core-L-14-336:meta", None, "timm's vit_pe_core_large_patch14_336, .* pooled by attention"),
         ("MobileCLIP2-S0", None, "timm's fastvit_mci0, .* no causal mask"),
-        ("coca_ViT-B-32", None, "read at a class token and not at the end token; it has a decoder for captions"),
-        ("ViT-L-14:laion2b", None, "no weights 'laion2b' of ViT-L-14; the nearest are 'laion2b_s32b_b82k'"),
+        (
+            "coca_ViT-B-32",
+            None,
+            "read at a class token and not at the end token; it has a decoder for captions",
+        ),
+        ("ViT-L-14:laion2b", None, "no weights 'laion2b' of ViT-L-14; known are .*laion2b_s32b_b82k"),
         ("ViT-H-14", None, "no weights for ViT-H-14; give .* or one of ViT-H-14:laion2b_s32b_b79k"),
-        ("ViT-e-14:any", None, "open_clip knows no weights of ViT-e-14"),
+        ("ViT-e-14:any", None, "no weights 'any' of ViT-e-14; known are none at all"),
         ("ViT-B-32-quickgelu", "absent.pt", "there are no weights at .*absent.pt"),
     ],
 )
@@ -363,7 +374,7 @@ def test_a_backbone_that_cannot_be_had(name, weights, message):
 
 
 def test_weights_of_others_by_name_and_tag(home, tmp_path):
-    """Random weights under the tag of LAION's ViT-L-14, with its mean of one half: features are open_clip's."""
+    """Random weights under the tag of LAION's ViT-L-14, whose mean is one half: features are open_clip's."""
     name, narrow = "ViT-L-14:laion2b_s32b_b82k", open_clip.get_model_config("ViT-L-14")
     narrow["vision_cfg"] |= {"layers": 2, "width": 64, "image_size": 28}
     narrow["text_cfg"] |= {"layers": 2, "width": 64, "heads": 1}
@@ -372,8 +383,8 @@ def test_weights_of_others_by_name_and_tag(home, tmp_path):
         patch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-L-14", narrow)
         torch.manual_seed(8)
         file = tmp_path / "open_clip_model.safetensors"
-        save_file(open_clip.create_model("ViT-L-14").state_dict(), file)
-        theirs, _, preprocess = open_clip.create_model_and_transforms("ViT-L-14", pretrained=str(file))
+        theirs = open_clip.create_model("ViT-L-14").eval()
+        save_file(theirs.state_dict(), file)
         tag = open_clip.pretrained.get_pretrained_cfg("ViT-L-14", "laion2b_s32b_b82k")
         preprocess = open_clip.image_transform(28, False, mean=tag["mean"], std=tag["std"])
         backbone = load_backbone(name, file)
@@ -382,7 +393,7 @@ def test_weights_of_others_by_name_and_tag(home, tmp_path):
         assert load_backbone("ViT-L-14", file).weights_sha256 != backbone.weights_sha256
 
         image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
-        expected = theirs.eval().encode_image(preprocess(image)[None])
+        expected = theirs.encode_image(preprocess(image)[None])
         found = backbone.image_tower(28, 0, class_norm=True)(backbone.normalise(rgb(image, 28)[None]))
         assert torch.allclose(found.image, expected, atol=1e-5)
         tokens = open_clip.get_tokenizer("ViT-L-14")(["a scratched cap."])

@@ -37,6 +37,7 @@ _TINY_CONFIG = {
     "quick_gelu": True,
 }
 
+
 @dataclass
 class Backbone:
     """A frozen CLIP in evaluation mode, with what is needed to feed it.
@@ -211,11 +212,11 @@ def _read(name: str, path: Path, by_tag: bool) -> tuple[dict[str, Tensor], Conve
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise KitError(f"{path} does not hold a state dict of tensors.")
-    conventions = Conventions.of_file(path)
-    if conventions is None and by_tag:
-        conventions = Conventions.of_published(architecture, tag)
+    known = Conventions.of_file(path)
+    if known is None and by_tag:
+        known = Conventions.of_published(architecture, tag)
     return {key.removeprefix("module."): value for key, value in state.items()}, (
-        conventions or Conventions.of_architecture(architecture)
+        known or Conventions.of_architecture(architecture)
     )
 
 

@@ -1,5 +1,8 @@
-"""CLIPs that open_clip knows by name, and where their weights are: `NAME` for OpenAI's weights, `NAME:TAG` for
-those that others published, such as `ViT-L-14:laion2b_s32b_b82k`."""
+"""CLIPs that open_clip knows by name, and where their weights are.
+
+A bare name, `ViT-L-14`, is for OpenAI's weights; those that others published have their tag behind a colon,
+`ViT-L-14:laion2b_s32b_b82k`.
+"""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +11,7 @@ import open_clip
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
 from fap_lib.core import paths
-from fap_lib.core.errors import KitError, nearest
+from fap_lib.core.errors import KitError, nearest, shown
 
 OPENAI = "openai"
 """The tag of a name without one."""
@@ -102,12 +105,10 @@ def noted(name: str) -> dict[str, Any]:
         raise KitError(
             f"OpenAI published no weights for {architecture}; give a file as `weights`, 'random'{others}."
         )
-    if not tags:
-        raise KitError(f"open_clip knows no weights of {architecture}; give a file as `weights`, or 'random'.")
-    near = nearest(tag, tags)
+    known = ", ".join(tags) or "none at all"
     raise KitError(
-        f"open_clip knows no weights {tag!r} of {architecture}; the nearest are {near!r} (known: "
-        f"{', '.join(tags)})."
+        f"open_clip knows no weights {shown(tag)} of {architecture}; known are {known}. For a file of your "
+        "own leave the tag out."
     )
 
 

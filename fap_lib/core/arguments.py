@@ -94,6 +94,17 @@ def name(value: Any, what: str = "name") -> str:
     return value
 
 
+def backbone(value: str) -> str:
+    """The name of a CLIP: an architecture, perhaps with the tag of its weights behind a colon.
+
+    Raises:
+        KitError: one of the two cannot be a name.
+    """
+    for part in value.split(":", 1):
+        name(part, "backbone")
+    return value
+
+
 def place(value: str | os.PathLike[str], start: Path | None = None) -> Path:
     """A path a user gave, absolute: `~` is the user's home.
 
