@@ -28,7 +28,7 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
         "--scale",
         type=arguments.whole(1, LARGEST),
         metavar="N",
-        help=f"draw images so many times as large, up to {LARGEST}, with defects as small as ever, as NAME-xN "
+        help=f"draw images so many times as large, up to {LARGEST}, with defects as small as ever: NAME-xN "
         "(default: 1, or the name's)",
     )
     draw.add_argument("--to", type=arguments.new_folder, metavar="FOLDER", help="where (default: data/NAME)")
