@@ -5,10 +5,11 @@ import math
 import pandas as pd
 import pytest
 
+from data_prep.registry import DATASETS
 from fap_lib.core import paths
 from fap_lib.core.config import load_yaml
 from fap_lib.core.errors import KitError
-from fap_lib.grids import compare, latex
+from fap_lib.grids import compare, latex, report
 from fap_lib.grids.results import gather_results, over_seeds
 from fap_lib.grids.tables import RESULTS, checked
 
@@ -87,6 +88,24 @@ def test_the_papers_own_value_is_preferred_and_a_doubtful_one_is_not():
     assert value("visa", "pixel", "aupro_official")["value"] == 87.7, "not the one of another evaluation"
 
 
+def test_a_retraining_by_others_is_shown_and_moves_no_verdict():
+    known = compare.load_reported()
+    anew = known[known["kind"] == "third-party-retraining"]
+    usable = anew[anew["obstacle"] == ""]
+    assert sorted(usable["value"]) == [79.45, 82.76, 88.11, 89.24, 91.47]
+    assert compare.tolerances(known) == compare.tolerances(known.drop(anew.index))
+    assert not set(anew.index) & set(compare.preferred(known).index)
+    assert cell(value=0.919)["others"] == "90.8 91.9 91.47"
+    as_reruns = known.assign(kind=known["kind"].replace("third-party-retraining", "third-party-rerun"))
+    assert compare.tolerances(as_reruns)["image", "auroc"] == pytest.approx(2.76), "BTAD: 92.0 and 89.24"
+
+
+def test_sources_that_changed_are_pinned():
+    """DSE-Prompt's README has had versions without the table."""
+    sources = pd.read_csv(compare.FILE)["source"]
+    assert all("@5b257b7:" in source for source in sources if "DSE-Prompt" in source)
+
+
 def test_tolerances_are_what_reruns_differ_by():
     # MVTec AD image AUROC 91.9 and 90.8 are 1.1 apart, VisA's 84.6 and 83.3 are 1.3; MPDD's AUPRO 1.9.
     found = compare.tolerances(compare.load_reported())
@@ -107,7 +126,7 @@ def test_verdicts(obtained, verdict):
     assert found["verdict"] == verdict
     assert found["difference"] == pytest.approx(obtained - 91.9)
     assert (found["reported"], found["confidence"], found["tolerance"]) == (91.9, "high", 1.3)
-    assert found["others"] == "90.8"
+    assert found["others"] == "90.8 91.9 91.47"
 
 
 @pytest.mark.parametrize(
@@ -130,8 +149,39 @@ def test_what_is_not_comparable_says_why(changes, reason):
 
 
 def test_what_nobody_reported_is_not_reported():
-    assert cell(dataset="elpv")["verdict"] == "not reported"
-    assert cell(metric="ap", dataset="mini-test")["verdict"] == "not reported"
+    found = cell(dataset="elpv")
+    assert (found["verdict"], found["reason"]) == ("not reported", compare.STILL_MISSING)
+    assert cell(dataset="elpv", reported="CoOp")["reason"] == "no value of FAPrompt on elpv is known"
+    found = cell(metric="ap", dataset="mini-test")
+    assert (found["verdict"], found["reason"]) == (
+        "not reported",
+        "no value of FAPrompt on mini-test is known",
+    )
+
+
+def test_what_is_missing_is_every_figure_of_the_paper_that_no_source_states():
+    known = compare.load_reported()
+    own = known[known["method"] == "FAPrompt"]
+    stated = set(zip(own["dataset"], own["level"], own["metric"], strict=True))
+    tables = {
+        (name, level, metric)
+        for name, entry in DATASETS.items()
+        for level, metrics in compare.LEVELS.items()
+        for metric in metrics
+        if (entry.metrics != "pixel only" if level == "image" else entry.masks)
+    }
+    assert tables - stated == compare.MISSING
+
+
+def test_the_report_says_what_is_missing():
+    cells = pd.DataFrame(
+        [row(), row(dataset="elpv"), row(dataset="mini-test", backbone="mini")],
+    )
+    html = report._reported(compare.compare(over_seeds(cells)))
+    assert html.count("<tr") == 1 + 2
+    assert "<td>91.9</td>" in html
+    assert "<td>still missing</td>" in html
+    assert "mini-test" not in html
 
 
 def test_means_and_deviations_over_seeds():

@@ -10,7 +10,7 @@ from fap_lib.core.files import write_text
 from fap_lib.core.numbers import plus_minus
 from fap_lib.evaluation.scoring import MEAN
 from fap_lib.grids import latex
-from fap_lib.grids.compare import LEVELS
+from fap_lib.grids.compare import LEVELS, STILL_MISSING
 from fap_lib.grids.results import TABLES, costs, is_snapshot, unfinished
 from fap_lib.runs.report import PAGE, page, picture
 
@@ -76,9 +76,11 @@ def _methods(rows: pd.DataFrame) -> str:
 
 
 def _reported(comparison: pd.DataFrame) -> str:
-    """The cells that have a reported value."""
-    found = comparison[comparison["verdict"] != "not reported"]
-    return _html(found[_COMPARED], index=False, float_format="{:.1f}".format) if len(found) else ""
+    """The cells that have a reported value, or would have one if it were known."""
+    missing = comparison["reason"] == STILL_MISSING
+    found = comparison.loc[(comparison["verdict"] != "not reported") | missing, _COMPARED]
+    shown = found.assign(reported=found["reported"].map("{:.1f}".format).where(~missing, "still missing"))
+    return _html(shown, index=False, float_format="{:.1f}".format) if len(found) else ""
 
 
 def _html(table: pd.DataFrame, **options: Any) -> str:

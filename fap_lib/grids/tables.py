@@ -7,7 +7,7 @@ from pandera.errors import SchemaError
 
 from fap_lib.core.errors import KitError, shown
 
-KINDS = ("iccv", "paper-v1", "quoted-by-other-paper", "third-party-rerun")
+KINDS = ("iccv", "paper-v1", "quoted-by-other-paper", "third-party-rerun", "third-party-retraining")
 """Kinds of sources of reported values, the best first."""
 
 CONFIDENCE = ("high", "medium", "low")
