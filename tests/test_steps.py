@@ -38,6 +38,24 @@ def test_a_kernels_progress_reaches_the_terminal(monkeypatch):
     assert text.endswith("[2/2] training  0:00\n")
 
 
+def test_what_is_no_step_is_told_in_the_same_words(monkeypatch):
+    monkeypatch.delenv("FAP_PROGRESS", raising=False)
+    monkeypatch.setattr(progress, "_OFTEN", 0)
+    said = Terminal()
+    monkeypatch.setattr("sys.stderr", said)
+    assert list(progress.bar("abcd", "drawing", 4)) == list("abcd")
+    assert "\r\x1b[Kdrawing  50 %  0:00 left\r\x1b[K" in said.getvalue()
+    assert said.getvalue().endswith("\r\x1b[Kdrawing  0:00\n")
+    assert list(progress.bar("abcd", "a stream (MB)")) == list("abcd")
+    assert "a stream (MB)  3\r" in said.getvalue()
+    next(iter(progress.bar("abcd", "given up", 4)))
+    assert said.getvalue().endswith("given up  stopped\n")
+    before = said.getvalue()
+    monkeypatch.setenv("FAP_PROGRESS", "0")
+    assert list(progress.bar("abcd", "silent", 4)) == list("abcd")
+    assert said.getvalue() == before
+
+
 def test_a_step_that_fails_is_not_told_as_done():
     said = Terminal()
     with pytest.raises(KitError), Steps(1, said).step("training"):

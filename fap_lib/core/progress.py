@@ -1,6 +1,6 @@
 """Progress for people; silence for machines.
 
-A bar shows itself in a terminal or a notebook that a person looks at. In a notebook that runs as a step of a
+Progress shows in a terminal or a notebook that a person looks at. In a notebook that runs as a step of a
 command it writes how far it is into a small file instead (`REPORT` names it), and the command shows it.
 """
 
@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO, TypeVar
@@ -25,16 +25,22 @@ _OFTEN = 0.2
 
 
 def bar(items: Iterable[Item], title: str, total: int | None = None, start: int = 0) -> Iterable[Item]:
-    """`items` with a progress bar, in a terminal or a notebook a person looks at.
+    """`items` with their progress, in a terminal or a notebook a person looks at.
 
     Headless runs set `FAP_PROGRESS=0`: a notebook bar would store a widget nobody can open.
+
+    Args:
+        total: how many there are, where that is known. start: how many were done before.
     """
     if report := os.environ.get(REPORT):
         return _reported(items, total, start, Path(report)) if total else items
-    from tqdm.auto import tqdm  # slow to import, and seldom seen
+    if os.environ.get("FAP_PROGRESS") == "0":
+        return items
+    if in_notebook():
+        from tqdm.auto import tqdm  # slow to import, and seldom seen
 
-    seen = os.environ.get("FAP_PROGRESS") != "0" and (in_notebook() or sys.stderr.isatty())
-    return tqdm(items, desc=title, total=total, initial=start, disable=not seen)
+        return tqdm(items, desc=title, total=total, initial=start)
+    return _shown(items, title, total, start, sys.stderr) if sys.stderr.isatty() else items
 
 
 def in_notebook() -> bool:
@@ -104,23 +110,57 @@ class Steps:
 
 def _reported(items: Iterable[Item], total: int, start: int, report: Path) -> Iterator[Item]:
     """`items`, and every now and then a line in `report`: how many are done, of how many, seconds left."""
+
+    def tell(done: int, left: float | None) -> None:
+        report.write_text(json.dumps([done, total, left]), encoding="utf-8")
+
+    yield from _paced(items, total, start, tell)
+    tell(total, 0.0)
+
+
+def _shown(
+    items: Iterable[Item], title: str, total: int | None, start: int, stream: TextIO
+) -> Iterator[Item]:
+    """`items`, and one line of a terminal that says how many are done."""
+
+    def tell(done: int, left: float | None) -> None:
+        stream.write(f"\r\x1b[K{title}{_share(done, total, left)}")
+        stream.flush()
+
+    begun, said = time.monotonic(), "stopped"
+    try:
+        yield from _paced(items, total, start, tell)
+        said = _clock(time.monotonic() - begun)
+    finally:
+        stream.write(f"\r\x1b[K{title}  {said}\n")
+        stream.flush()
+
+
+def _paced(
+    items: Iterable[Item], total: int | None, start: int, tell: Callable[[int, float | None], None]
+) -> Iterator[Item]:
+    """`items`; meanwhile `tell` gets, not too often, how many are done and, where known, the seconds left."""
     begun, told = time.monotonic(), 0.0
     for done, item in enumerate(items, start):
         now = time.monotonic()
         if now - told >= _OFTEN:
-            left = (now - begun) / (done - start) * (total - done) if done > start else None
-            report.write_text(json.dumps([done, total, left]), encoding="utf-8")
+            tell(done, (now - begun) / (done - start) * (total - done) if total and done > start else None)
             told = now
         yield item
-    report.write_text(json.dumps([total, total, 0.0]), encoding="utf-8")
 
 
 def _so_far(report: Path) -> str:
     """What a report says, in words; nothing where there is none, or where one is being written."""
     try:
-        done, total, left = json.loads(report.read_text(encoding="utf-8"))
+        return _share(*json.loads(report.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return ""
+
+
+def _share(done: int, total: int | None, left: float | None) -> str:
+    """`  37 %  0:12 left`; without a total the number done."""
+    if not total:
+        return f"  {done}"
     share = f"  {100 * done // total} %"
     return share if left is None or done >= total else f"{share}  {_clock(left)} left"
 
