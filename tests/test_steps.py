@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -87,7 +88,10 @@ def test_an_interruption_says_what_the_same_command_does(words, goes_on, capsys,
     monkeypatch.setattr("fap_lib.cli.demo._demo", interrupt)
     monkeypatch.setattr("pretraining.cli._pretrain", interrupt)
     monkeypatch.setattr("fap_lib.cli.official._ledger", interrupt)
+    asyncio_ = logging.getLogger("asyncio")
+    monkeypatch.setattr(asyncio_, "disabled", False)
     assert main(words) == 130
+    asyncio_.error("Task exception was never retrieved")
     assert capsys.readouterr().err == f"fap: interrupted; the same command {goes_on}.\n"
 
 

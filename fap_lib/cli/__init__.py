@@ -5,6 +5,7 @@ argument take no time.
 """
 
 import argparse
+import logging
 import sys
 
 from fap_lib import __version__
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"fap: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        logging.getLogger("asyncio").disabled = True  # a cell that was cut off has nothing to add
         goes_on = "continues" if getattr(chosen, "resumes", False) else "starts over"
         print(f"fap: interrupted; the same command {goes_on}.", file=sys.stderr)
         return 130
