@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import shutil
 
@@ -416,7 +417,7 @@ def finished(folder, name="features/x", result=lambda *_: None, monkeypatch=None
     record.parent.mkdir(parents=True, exist_ok=True)
     content = grid.Job(name, "features", "01_clip_features", {})
     record.write_text(json.dumps(dataclasses.asdict(content)))
-    monkeypatch.setattr(jobs, "run_notebook", result)
+    monkeypatch.setattr("fap_lib.runs.notebook.run_notebook", result)
     return record
 
 
@@ -446,6 +447,18 @@ def test_a_job_is_done_entirely_or_not_at_all(tmp_path, monkeypatch):
     assert not jobs.is_done(tmp_path, "features/x")
     jobs.run_job(record)
     assert calls[2] == ["job.json", "lock"], "another job's leavings are gone"
+
+
+def test_an_interrupted_job_ends_without_a_word(tmp_path, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", False)
+    record = finished(tmp_path, result=interrupt, monkeypatch=monkeypatch)
+    assert jobs.main([str(record)]) == 130
+    assert capsys.readouterr().err == ""
+    assert not jobs.is_done(tmp_path, "features/x")
+    assert jobs.failure(tmp_path, "features/x") is None
 
 
 def test_what_failed_and_what_waits_is_said_at_the_end(tmp_path, monkeypatch, capsys):

@@ -2,10 +2,13 @@
 
 A job's record (`jobs/NAME.json` in the grid's folder) says what to run. Its last act is `done.json`, which
 names the record; so whatever is killed, what was finished stays, and what was not is run again.
+
+Slow imports happen inside functions, so that Ctrl-C finds `main` at work and not a package half imported.
 """
 
 import argparse
 import getpass
+import logging
 import os
 import shutil
 import sys
@@ -16,12 +19,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from papermill.exceptions import PapermillExecutionError
-
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import disk_errors, locked, read_json, sha256, write_json, write_text
 from fap_lib.runs.marks import DONE, is_marked, mark
-from fap_lib.runs.notebook import run_notebook
 
 PLAN = "plan.json"
 """A grid's jobs, for the Snakefile and for whoever gathers results."""
@@ -82,6 +82,8 @@ def run_job(record: Path) -> None:
 
 def _sentence(error: Exception) -> str:
     """Why a job failed, in one line; the notebook has the traceback."""
+    from papermill.exceptions import PapermillExecutionError
+
     if isinstance(error, KitError):
         return str(error)
     if isinstance(error, PapermillExecutionError):
@@ -91,6 +93,8 @@ def _sentence(error: Exception) -> str:
 
 def _run(job: dict[str, Any], place: Path, lock: int) -> None:
     if job["notebook"]:
+        from fap_lib.runs.notebook import run_notebook
+
         run_notebook(job["notebook"], job["parameters"], place, (lock,))
         return
     from fap_lib.grids import shards  # imports torch, which a notebook's job leaves to the kernel
@@ -147,6 +151,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KitError as error:
         print(f"fap: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # all jobs of a grid get it at once, and `fap paper` says what it means
+        logging.getLogger("asyncio").disabled = True  # a cell that was cut off has nothing to add
+        return 130
     return 0
 
 
