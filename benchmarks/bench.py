@@ -62,7 +62,11 @@ def measure_profile(profile: str, folder: Path) -> dict[str, Any]:
 def announce(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Print rows as soon as they are known."""
     for row in rows:
-        print(f"{row['case']:48} {row['way']:52} {row['seconds']:10.4f} s {row['ratio']:8.2f} x", flush=True)
+        print(
+            f"{row['case']:48} {row['way']:52} {row['seconds']:10.4f} s {row['ratio']:8.2f} x "
+            f"(processor {row['processor']:10.4f} s {row['processor_ratio']:8.2f} x)",
+            flush=True,
+        )
     return rows
 
 

@@ -20,6 +20,14 @@ from fap_lib.core.config import Precision
 LONG = 150.0
 """Seconds after which one turn has to do: what takes so long is not moved by a busy moment."""
 
+TURNS = 15
+
+VARIES = 1.25
+"""A row is repeated once when a way's slowest turn took this many times the processor time of its fastest."""
+
+MOMENT = 0.005
+"""Seconds of processor time that are no difference."""
+
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 
 Values = Sequence[Tensor | np.ndarray | float]
@@ -65,8 +73,9 @@ class Case:
 def measure(case: Case, seconds: float, least: int = 3) -> list[dict[str, Any]]:
     """Time all ways in turns, so that a busy moment of the machine hits all; one result a way.
 
-    The matrix product that stands for the ceiling takes its turn too. There are `least` to 15 turns, as many
-    as fit into `seconds`; only one if it takes longer than `LONG`.
+    The matrix product that stands for the ceiling takes its turn too. There are `least` to `TURNS` turns, as
+    many as fit into `seconds`, which are given again if the turns' processor times vary (`VARIES`); only one
+    if it takes longer than `LONG`.
 
     Raises:
         AssertionError: a way's values differ by more than its limit.
@@ -74,38 +83,46 @@ def measure(case: Case, seconds: float, least: int = 3) -> list[dict[str, Any]]:
     precisions = sorted({way.precision for way in case.ways.values()})
     rates: dict[str, list[float]] = {name: [] for name in precisions}
     times: dict[str, list[float]] = {name: [] for name in case.ways}
+    spent: dict[str, list[float]] = {name: [] for name in case.ways}
     values: dict[str, Values] = {}
+    load = os.getloadavg()[0]
     for way in list(case.ways.values())[1:]:
         way.run()  # warm: the kit's ways keep small matrices and open files
-    start = time.perf_counter()
-    for turn in range(15):
-        spent = time.perf_counter() - start
-        if (turn >= least and spent > seconds) or (turn == 1 and spent > LONG):
-            break
+    start, limit, repeated = time.perf_counter(), seconds, False
+    for turn in range(2 * TURNS):
+        taken = time.perf_counter() - start
+        if turn == TURNS or (turn >= least and taken > limit) or (turn == 1 and taken > LONG):
+            if repeated or turn < least or not varies(spent):
+                break
+            limit, repeated = taken + seconds, True
         for precision in precisions:
             rates[precision].append(matmul_rate(precision))
         for name, way in case.ways.items():
-            before = time.perf_counter()
+            before = time.perf_counter(), processor_time()
             values[name] = way.run()
-            times[name].append(time.perf_counter() - before)
+            times[name].append(time.perf_counter() - before[0])
+            spent[name].append(processor_time() - before[1])
     first = next(iter(case.ways))
     results = []
     for name, way in case.ways.items():
         pairs = zip(values[name], values[first], strict=True)
         difference = max((relative(*pair) for pair in pairs), default=0.0)
         assert difference <= way.limit, f"{case.name}, {name}: differs by {difference}, allowed {way.limit}"
-        median = statistics.median(times[name])
         results.append(
             {
                 "case": case.name,
                 "way": name,
-                "seconds": median,
+                "seconds": statistics.median(times[name]),
+                "processor": statistics.median(spent[name]),
                 "images": case.images,
                 "megabytes": case.megabytes,
                 "fastest": min(times[name]),
                 "slowest": max(times[name]),
                 "turns": len(times[name]),
-                "ratio": statistics.median(times[first]) / median,
+                "repeated": repeated,
+                "load": round(load, 1),
+                "ratio": quotient(times[first], times[name]),
+                "processor_ratio": quotient(spent[first], spent[name]),
                 "target": way.target,
                 "share_target": way.share,
                 "why": way.why,
@@ -116,6 +133,23 @@ def measure(case: Case, seconds: float, least: int = 3) -> list[dict[str, Any]]:
             }
         )
     return results
+
+
+def varies(spent: Mapping[str, Sequence[float]]) -> bool:
+    """Whether a way's processor time differs between its turns by more than `VARIES`, and not only by a
+    moment."""
+    return any(max(turns) > max(VARIES * min(turns), min(turns) + MOMENT) for turns in spent.values())
+
+
+def quotient(first: Sequence[float], other: Sequence[float]) -> float:
+    """Quotient of the medians."""
+    return statistics.median(first) / max(statistics.median(other), 1e-9)
+
+
+def processor_time() -> float:
+    """Processor seconds of this process, all its threads, and the processes it has waited for."""
+    children = os.times()
+    return time.process_time() + children.children_user + children.children_system
 
 
 def relative(found: Any, expected: Any) -> float:

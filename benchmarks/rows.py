@@ -7,7 +7,6 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -288,6 +287,13 @@ def training_step(subject: Subject) -> Case:
         loss = plain.training_loss(subject.clip, subject.model, batch, label, mask, subject.vv, settings)
         return backward(loss)
 
+    def not_frozen() -> Values:
+        subject.clip.transformer.requires_grad_(True)
+        found = official()
+        subject.clip.transformer.requires_grad_(False)
+        subject.clip.transformer.zero_grad()
+        return found
+
     def from_pixels() -> Values:
         raw = subject.tower(batch)
         static = subject.model.static_text()
@@ -302,6 +308,7 @@ def training_step(subject: Subject) -> Case:
 
     ways = {
         "official order": Way(official),
+        "official order, text tower not frozen (as released)": Way(not_frozen, 1e-4),
         "kit, from pixels": Way(from_pixels, 1e-4),
         "kit, from the cache": Way(from_cache, 1e-2, target=50),
     }
@@ -475,18 +482,13 @@ def decoding(folder: Path, size: int, times: int) -> Case:
     def official() -> Values:
         return [check(load(record)) for record in records]
 
-    def threads() -> Values:
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            return [check(pixels) for pixels in pool.map(load, records)]
-
     def kit() -> Values:
         pairs = decoded(manifest, records, size, chunks)
         return [check(pixels) for chunk in pairs for pixels, _ in chunk]
 
     ways = {
-        "one process": Way(official),
-        "for comparison, threads": Way(threads),
-        "kit, worker processes": Way(kit),
+        "one after the other": Way(official),
+        "kit, threads": Way(kit),
     }
     return Case(f"decode and resize to {size} px, {len(records)} images", ways, images=len(records))
 
