@@ -95,7 +95,7 @@ def measured(scale: Scale, device: str, folder: Path) -> dict[str, Any]:
     found |= encoded(scale, backbone.to(device, "bfloat16"), device)
 
     decoding = rows.decoding(folder, scale.image_size, scale.pictures)
-    kit = decoding.ways["kit, worker processes"].run
+    kit = decoding.ways["kit, threads"].run
     found["decoding and resizing, images/s"] = (decoding.images or 0) / seconds(kit, "cpu", 3)
     return found | {"the whole paper, estimated": estimate(found)}
 
