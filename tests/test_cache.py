@@ -114,7 +114,9 @@ def test_a_changed_image_or_mask_is_noticed(dataset, backbone, small, counted):
     assert bool(features(dataset, "test", backbone, small).masks(np.array([1])).all())
 
 
-@pytest.mark.parametrize("change", [{"image_size": 98}, {"vv_blocks": 1}, {"class_norm": True}])
+@pytest.mark.parametrize(
+    "change", [{"image_size": 98}, {"vv_blocks": 1}, {"class_norm": True}, {"stored_resize": True}]
+)
 def test_every_setting_has_its_own_cache(dataset, backbone, small, change):
     first = features(dataset, "test", backbone, small)
     other = features(dataset, "test", backbone, small.model_copy(update=change))

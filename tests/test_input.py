@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.transforms import InterpolationMode, Resize
 
 from data_prep.own import own
 from fap_lib.cli import main
@@ -23,6 +24,19 @@ ENTRY = {"img_path": "a.png", "mask_path": "", "cls_name": "c", "specie_name": "
 def manifest(tmp_path: Path, content) -> Path:
     (tmp_path / "meta.json").write_text(content if isinstance(content, str) else json.dumps(content))
     return tmp_path
+
+
+def test_resizing_as_stored_is_the_official_order():
+    """torchvision's Resize, then the conversion to RGB (`utils.py:get_transform`)."""
+    random = np.random.default_rng(0)
+    colours = Image.fromarray(random.integers(0, 255, (40, 30, 3), dtype=np.uint8))
+    see_through = colours.copy()
+    see_through.putalpha(Image.fromarray(random.integers(0, 255, (40, 30), dtype=np.uint8)))
+    for image in (colours, colours.convert("L"), colours.quantize(9), colours.convert("1"), see_through):
+        official = Resize((16, 16), InterpolationMode.BICUBIC)(image).convert("RGB")
+        assert np.array_equal(rgb(image, 16, stored=True), np.asarray(official)), image.mode
+        same = np.array_equal(rgb(image, 16), np.asarray(official))
+        assert same == (image.mode in ("RGB", "L")), image.mode
 
 
 def test_a_manifest_survives_a_round_trip(dataset):

@@ -43,7 +43,8 @@ def test_the_modes_differ_in_the_patch_selection_alone():
     differing = [k for k in ModelSettings.model_fields if getattr(paper, k) != getattr(released, k)]
     assert differing == ["mode"]
     differing_rows = {r.id for r in rows() if r.values and r.values["paper"] != r.values["released"]}
-    assert differing_rows == {"patch-selection", "patch-order"}
+    # `resize-order` is about files and no part of the prompts.
+    assert differing_rows == {"patch-selection", "patch-order", "resize-order"}
 
 
 def test_every_row_says_where_and_why():

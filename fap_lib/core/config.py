@@ -66,6 +66,8 @@ class FeatureSettings(Settings):
     image_size: int = Field(518, gt=0, le=4096)
     vv_blocks: int = Field(19, ge=0)
     class_norm: bool = False
+    stored_resize: bool = False
+    """Resize an image in the pixel mode of its file and make it RGB afterwards (ledger: resize-order)."""
     precision: Precision = "float32"
 
 

@@ -37,7 +37,7 @@ def code() -> str:
 
 
 def decoded(
-    manifest: Manifest, records: list[Record], size: int, chunks: list[list[int]]
+    manifest: Manifest, records: list[Record], size: int, chunks: list[list[int]], stored: bool = False
 ) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
     """Images and masks (see `load_pair`) of each chunk of records, decoded ahead in threads.
 
@@ -51,7 +51,7 @@ def decoded(
     ahead: deque[list[Future[tuple[np.ndarray, np.ndarray]]]] = deque()
     try:
         for chunk in chunks:
-            ahead.append([pool.submit(load_pair, manifest, records[index], size) for index in chunk])
+            ahead.append([pool.submit(load_pair, manifest, records[index], size, stored) for index in chunk])
             if len(ahead) > AHEAD:
                 yield [pair.result() for pair in ahead.popleft()]
         while ahead:
@@ -60,12 +60,19 @@ def decoded(
         pool.shutdown(cancel_futures=True)
 
 
-def load_pair(manifest: Manifest, record: Record, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image (size, size, 3) uint8 and mask (size, size) bool of a record; no mask is all False."""
+def load_pair(
+    manifest: Manifest, record: Record, size: int, stored: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image (size, size, 3) uint8 and mask (size, size) bool of a record; no mask is all False.
+
+    Args:
+        stored: see `fap_lib.data.images.rgb`.
+    """
     image = open_image(manifest.root / record.image)
+    pixels = rgb(image, size, stored)
     if record.mask is None:
-        return rgb(image, size), np.zeros((size, size), dtype=bool)
-    return rgb(image, size), load_mask(manifest.root / record.mask, manifest.mask_rule, image.size, size)
+        return pixels, np.zeros((size, size), dtype=bool)
+    return pixels, load_mask(manifest.root / record.mask, manifest.mask_rule, image.size, size)
 
 
 def encode(backbone: Backbone, tower: ImageTower, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

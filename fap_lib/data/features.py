@@ -131,7 +131,7 @@ def features(
             if len(stale):
                 (folder / COMPLETE).unlink(missing_ok=True)
                 store.allocate()
-                _fill(store, manifest, records, stamps, stale, backbone, tower, batch_size)
+                _fill(store, manifest, records, stamps, stale, backbone, tower, settings, batch_size)
             if not (folder / COMPLETE).exists():
                 write_json(folder / COMPLETE, {name: key[name] for name in key if name != "records"})
     return FeatureCache(folder, manifest, split, backbone, settings)
@@ -200,6 +200,7 @@ def _key(manifest: Manifest, split: Split, backbone: Backbone, settings: Feature
         "image_size": settings.image_size,
         "vv_blocks": settings.vv_blocks,
         "class_norm": settings.class_norm,
+        "stored_resize": settings.stored_resize,
         "precision": backbone.precision,
         "root": str(manifest.root),
         "records": [[record.image, record.mask] for record in manifest.records(split)],
@@ -219,12 +220,13 @@ def _fill(
     stale: np.ndarray,
     backbone: Backbone,
     tower: ImageTower,
+    settings: FeatureSettings,
     batch_size: int,
 ) -> None:
     chunks = [stale[start : start + batch_size].tolist() for start in range(0, len(stale), batch_size)]
     title = f"features of {manifest.name}"
     with store.writing() as writer:
-        pairs_of_chunks = decoded(manifest, records, tower.image_size, chunks)
+        pairs_of_chunks = decoded(manifest, records, tower.image_size, chunks, settings.stored_resize)
         for chunk, pairs in bar(zip(chunks, pairs_of_chunks, strict=True), title, len(chunks)):
             image, patches = encode(backbone, tower, np.stack([pixels for pixels, _ in pairs]))
             for row, index in enumerate(chunk):

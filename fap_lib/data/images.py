@@ -78,10 +78,17 @@ def load_image(path: Path, size: int) -> np.ndarray:
     return rgb(open_image(path), size)
 
 
-def rgb(image: Image.Image, size: int) -> np.ndarray:
-    """`image` in any mode as RGB pixels, (size, size, 3) uint8."""
+def rgb(image: Image.Image, size: int, stored: bool = False) -> np.ndarray:
+    """`image` in any mode as RGB pixels, (size, size, 3) uint8.
+
+    Args:
+        stored: resize in the file's own mode and make it RGB afterwards, as the official code does (ledger:
+            resize-order): a palette's and a 1-bit image's pixels are then picked and not blended, hidden
+            colours under transparency are left out, and 16-bit grey above 255 is white.
+    """
     # PIL itself names this resize exactly: torchvision's Resize on a PIL image makes the same call.
-    return np.array(as_rgb(image).resize((size, size), Image.Resampling.BICUBIC))
+    wanted = ((size, size), Image.Resampling.BICUBIC)
+    return np.array(image.resize(*wanted).convert("RGB") if stored else as_rgb(image).resize(*wanted))
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

@@ -199,7 +199,8 @@ def compare(detector: Detector, folder: Path, images: Iterable[Picture]) -> list
     runs |= {path.name: partial(run, session(path, threads=1)) for path in files}
     found: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in runs}
     for index, picture in enumerate(images):
-        pixels = rgb(decode(picture, name_of(picture, index)), size)[None]
+        image = decode(picture, name_of(picture, index))
+        pixels = rgb(image, size, detector.features.stored_resize)[None]
         expected = None
         for name, judge in runs.items():
             start = time.process_time()

@@ -19,7 +19,7 @@ from torch import Tensor
 from fap_lib.clip.text_tower import Prefix
 from fap_lib.core.numbers import plus_minus
 from fap_lib.data.features import FeatureCache
-from fap_lib.data.images import binarise, load_image
+from fap_lib.data.images import binarise, load_image, open_image, rgb
 from fap_lib.evaluation.metrics import image_metrics, pixel_metrics
 from fap_lib.lessons import study
 from fap_lib.lessons.lesson import Lesson
@@ -270,6 +270,20 @@ def swapped_sides(width: int, height: int, size: int) -> bool:
     return bool((first == second).all())
 
 
+def resized_apart(lesson: Lesson) -> float:
+    """The largest difference of a pixel between the two orders, for one image saved with 64 colours.
+
+    Raises:
+        AssertionError: the orders differ for the RGB image itself.
+    """
+    size = lesson.cache.image_size
+    image = open_image(lesson.cache.root / lesson.cache.records[0].image).resize((2 * size, 2 * size))
+    assert np.array_equal(rgb(image, size), rgb(image, size, stored=True))
+    palette = image.quantize(64)
+    first, last = (rgb(palette, size, stored).astype(int) for stored in (False, True))
+    return float(np.abs(first - last).max())
+
+
 def class_norm_difference(lesson: Lesson) -> float:
     """Cosine of one image's global feature with and without the last layer norm on the class token."""
     cache, settings = lesson.cache, lesson.profile.features
@@ -314,6 +328,12 @@ def computed(lesson: Lesson) -> list[Effect]:
             "train split for test split",
             "computed",
             note=f"{damaged} anomalous of {len(train)} images in {lesson.manifest.name}'s train split",
+        ),
+        Effect(
+            "resize-order",
+            "resized before it is RGB",
+            "computed",
+            note=f"a palette image's pixels move by up to {resized_apart(lesson):.0f} of 255, RGB by none",
         ),
         Effect(
             "normal-masks",
