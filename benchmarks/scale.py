@@ -13,15 +13,15 @@ import itertools
 import shutil
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from data_prep.mini import benchmark
+from data_prep.workers import spread
 from fap_lib.clip.backbone import device_name, load_backbone
 from fap_lib.core import paths
 from fap_lib.core.config import Profile, load_profile
@@ -98,10 +98,9 @@ def main() -> None:
     chosen = parser.parse_args()
     changes = {"features": {"weights": chosen.weights}} if chosen.weights else {}
     profile = load_profile(chosen.profile, changes)
-    rows = []
+    rows: list[dict[str, float]] = []
     for count in sorted(int(text) for text in chosen.images.split(",")):
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            rows.append(pool.submit(measure, profile, count).result())
+        rows += spread(partial(measure, profile), [count], f"{count} images", 1)
     table = pd.DataFrame(rows, dtype=float).set_index("images")
     slope = (table.iloc[-1] - table.iloc[0]) / (table.index[-1] - table.index[0])
     table.loc["one more"] = slope

@@ -13,9 +13,7 @@ import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +25,12 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks import pages, study_tables
 from data_prep.mini import benchmark, sets
+from data_prep.workers import spread
 from fap_lib.clip import mini
 from fap_lib.clip.backbone import Backbone, load_backbone
 from fap_lib.core import paths
 from fap_lib.core.config import Profile, load_profile
 from fap_lib.core.files import read_json, write_json, write_text
-from fap_lib.core.progress import bar
 from fap_lib.data.features import FeatureCache, features
 from fap_lib.evaluation import baselines
 from fap_lib.evaluation.baselines import WORDINGS
@@ -74,6 +72,9 @@ HAND = {**WORDED, **{f"{SILENT}{name}": value for name, value in WORDED.items()}
 PROBE = "linear probe"
 TRIVIAL = ("foreground", "centre", "edges")
 METHODS = (*TRIVIAL, *HAND, *MODELS, PROBE)
+
+Cell = tuple[int, str, list[tuple[str, int]]]
+"""A draw, an auxiliary set, and its jobs: method and seed."""
 
 METRICS = ("image_auroc", "image_ap", "pixel_auroc", "pixel_auroc_foreground", "aupro_official")
 
@@ -167,8 +168,9 @@ def learn(method: str, training: FeatureCache, backbone: Backbone, seed: int, fo
     return model
 
 
-def cell(folder: Path, draw: int, train_set: str, jobs: list[tuple[str, int]]) -> None:
-    """All jobs (method, seed) of one auxiliary set and draw that are not done yet."""
+def cell(folder: Path, which: Cell) -> None:
+    """All jobs of one auxiliary set and draw that are not done yet."""
+    draw, train_set, jobs = which
     torch.set_num_threads(1)
     profile = load_profile("mini")
     backbone = load_backbone(profile.features.backbone)
@@ -191,7 +193,7 @@ def cell(folder: Path, draw: int, train_set: str, jobs: list[tuple[str, int]]) -
                 write_json(path, [{**job, **row} for row in rows])
 
 
-def plan(methods: list[str], draws: int, seeds: int) -> list[tuple[int, str, list[tuple[str, int]]]]:
+def plan(methods: list[str], draws: int, seeds: int) -> list[Cell]:
     """The cells. What depends on neither seed nor auxiliary set runs once a draw."""
     cells = []
     for draw in range(draws):
@@ -228,10 +230,8 @@ def main() -> None:
     if unknown:
         raise SystemExit(f"unknown method {unknown[0]!r}; methods: {', '.join(known)}.")
     cells = plan(chosen.methods, chosen.draws, chosen.seeds)
-    with ProcessPoolExecutor(chosen.workers, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(cell, chosen.folder, *each) for each in cells]
-        for job in bar(as_completed(jobs), "cells", len(jobs)):
-            job.result()
+    for _ in spread(partial(cell, chosen.folder), cells, "cells", chosen.workers):
+        pass
     results = collect(chosen.folder)
     write_text(study_tables.RESULTS / "study.csv", results.to_csv(index=False, lineterminator="\n"))
     pages.write_pages()

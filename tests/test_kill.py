@@ -29,7 +29,7 @@ def alive(process: int) -> bool:
     """Whether a process runs; one that is only not yet collected by its parent does not."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends between opening and reading
         return False
 
 

@@ -16,6 +16,17 @@ print(sum(each(math.isqrt, range(400), "roots")))
 """
 
 
+def test_worker_processes_are_started_in_one_place():
+    """`data_prep.workers`: they hide the script, die with their parent, and leave Ctrl-C to it."""
+    starting = []
+    for part in ("fap_lib", "data_prep", "pretraining", "benchmarks", "figures"):
+        for path in (paths.REPOSITORY / part).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            if "ProcessPoolExecutor(" in text or "get_context(" in text:
+                starting.append(path.relative_to(paths.REPOSITORY).as_posix())
+    assert starting == ["data_prep/workers.py"]
+
+
 def test_a_script_without_a_guard_starts_workers_and_runs_once(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
