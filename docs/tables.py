@@ -9,7 +9,7 @@ from fap_lib import __all__ as PUBLIC
 from fap_lib.core import config
 from fap_lib.core.config import load_profile
 from fap_lib.core.files import write_text
-from fap_lib.grids.grid import presets
+from fap_lib.grids.settings import presets
 from fap_lib.official.ledger import rows
 
 ROOT = Path(__file__).resolve().parent.parent

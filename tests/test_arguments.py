@@ -1,5 +1,6 @@
 """Every path, name and number a command takes: refused in one sentence, at once, before anything is done."""
 
+import json
 import os
 import subprocess
 import sys
@@ -137,29 +138,68 @@ def test_a_command_refuses_in_one_sentence_and_does_nothing(tmp_path, capsys, mo
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["reproduce", "--data", ".", "--train", "mini-a", "--test", "mini-test", "--profile", "x"],
-        ["reproduce", "--data", ".", "--train", "", "--test", "mini-test"],
-        ["reproduce", "--data", ".", "--train", "mini-a", "--test", "mini-a"],
-        ["reproduce", "--data", ".", "--train", "mini-a", "--test", "mini-test", "--device", "x"],
-        ["score", ".", "--profile", "x"],
-        ["score", "no-such-folder"],
-        ["score", ".", "--alpha", "2"],
-        ["paper", "no-such-file"],
-        ["weights", "mini", "--to", "~nosuch/x"],
-        ["mini", "pretrain", "x", "--steps", "0"],
-    ],
-)
-def test_a_refusal_waits_for_no_heavy_import(words):
-    # What takes seconds to import, and not the clock, which measures the machine.
-    code = (
-        "import sys; from fap_lib.cli import main; code = main(sys.argv[1:]); "
-        "print(code, [name for name in ('torch', 'open_clip', 'pandas', 'papermill') if name in sys.modules])"
+RUN = ["reproduce", "--data", "{folder}", "--train", "mini-a", "--test", "mini-test"]
+EVALUATE = ["evaluate", "{file}", "--data", "{folder}", "--test", "mini-test"]
+
+AT_ONCE = [
+    *([*words] for words, _ in COMMANDS if words[:1] not in (["weights"], ["mini"])),
+    [*RUN, "--profile", "x"],
+    [*RUN, "--settings", "{file}"],
+    [*RUN, "--settings", "{settings}"],
+    [*RUN[:-1], "mini-tset"],
+    ["reproduce", "--data", "{folder}", "--train", "mini-tset", "--test", "mini-test"],
+    ["evaluate", "{file}", "--data", "{folder}", "--test", "mini-tset"],
+    [*EVALUATE, "--profile", "mini", "--settings", "{settings}"],
+    [*EVALUATE, "--profile", "x"],
+    ["evaluate", "{folder}", "--data", "{folder}", "--test", "mini-test"],
+    ["score", "{folder}", "--prompts", "no-such-file"],
+    ["score", "{folder}", "--profile", "x"],
+    ["score", "{folder}", "--alpha", "2"],
+    ["export", "no-such-file", "--to", "{folder}"],
+    ["checkpoint", "no-such-file"],
+    ["paper", "{file}"],
+    ["paper", "{settings}"],
+    ["paper", "{grid}"],
+    ["doctor", "{grid}"],
+    ["paper", "{kit}/workflow/grids/mini.yaml", "--cores", "x"],
+    ["weights", "mini", "--to", "~nosuch/x"],
+    ["mini", "pretrain", "{folder}", "--steps", "0"],
+    ["mini", "pretrain", "{folder}", "--recipe", "x"],
+    ["mini", "draw", "mini-tset"],
+]
+"""What is refused before anything heavy is imported."""
+
+REFUSE = """
+import json, sys
+from fap_lib.cli import main
+for words in json.load(sys.stdin):
+    code = main(words)
+    heavy = [name for name in ("torch", "open_clip", "pandas", "papermill") if name in sys.modules]
+    print(json.dumps([words, code, heavy]))
+    if heavy:
+        break
+"""
+
+
+def test_a_refusal_waits_for_no_heavy_import(tmp_path):
+    """What takes seconds to import is looked at, and not the clock, which measures the machine."""
+    known = {"folder": tmp_path / "folder", "kit": paths.KIT}
+    known["folder"].mkdir()
+    contents = {
+        "file": "nothing",
+        "settings": "model: {n_promts: 3}",
+        "grid": "profile: mini\ndatasets: {mini-a: [mini-tset]}",
+    }
+    for name, text in contents.items():
+        known[name] = tmp_path / f"{name}.yaml"
+        known[name].write_text(text)
+    words = [[word.format(**known) for word in command] for command in AT_ONCE]
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSE], input=json.dumps(words), capture_output=True, text=True, check=True
     )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "2 []"
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert found == [[command, 2, []] for command in words]
+    assert len(done.stderr.splitlines()) == len(words)
 
 
 def test_a_relative_path_starts_where_it_should(tmp_path, monkeypatch, home):

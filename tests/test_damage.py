@@ -3,6 +3,7 @@
 import json
 import random
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,17 @@ from safetensors.torch import save_file
 from fap_lib import checkpoints
 from fap_lib.clip import mini
 from fap_lib.core.errors import KitError
+from fap_lib.core.files import sha256
+from fap_lib.core.sealed import read_sealed, write_sealed
 from fap_lib.core.tensors import Unsealed, read_tensors, write_tensors
 from fap_lib.data.features import features
 from fap_lib.data.manifest import read_manifest, write_manifest
 from fap_lib.data.store import Store
+from fap_lib.grids.grid import Job
+from fap_lib.grids.jobs import is_done
+from fap_lib.grids.snakemake import unmark_damaged
 from fap_lib.runs import record
+from fap_lib.runs.marks import mark
 
 FLIPS = 40
 
@@ -164,15 +171,50 @@ def test_a_changed_label_mask_rule_or_name_is_noticed(dataset):
     assert read_manifest(dataset.root).splits["test"] == dataset.splits["test"]
 
 
+def test_no_flipped_bit_of_a_record_passes(tmp_path):
+    path = tmp_path / "job.json"
+    content = {"job": "0" * 9, "seconds": 1.25, "name": "Prüfung", "digest of": [True, None, {"a": 1e-7}]}
+    write_sealed(path, content)
+    whole = path.read_bytes()
+    assert read_sealed(path, "record", "x") == content
+    for place in range(len(whole)):
+        for bit in range(8):
+            flip(path, place, bit)
+            with suppress(KitError):  # white space may turn into other white space
+                assert read_sealed(path, "record", "x") == content
+            path.write_bytes(whole)
+    path.write_text('{"job": "older kits wrote no digest"}')
+    with pytest.raises(KitError, match=r"the record .*job.json has changed .*; run it again"):
+        read_sealed(path, "record", "run it again")
+
+
+def test_what_a_grid_finished_is_run_again_if_its_mark_or_a_result_is_damaged(tmp_path):
+    jobs = [Job(name, "features", "", {}) for name in ("kept", "mark", "result", "other")]
+    for job in jobs:
+        write_sealed(tmp_path / "jobs" / f"{job.name}.json", asdict(job))
+        (tmp_path / job.name).mkdir()
+        (tmp_path / job.name / "table.csv").write_text("a")
+        record.Run(tmp_path / job.name, "features", {}).finish()
+        mark(tmp_path / job.name, sha256(tmp_path / "jobs" / f"{job.name}.json"), 1)
+    flip(tmp_path / "mark" / "done.json", 30)
+    flip(tmp_path / "result" / "table.csv", 0)
+    write_sealed(tmp_path / "jobs" / "other.json", {"changed": True})  # Snakemake sees its time
+    assert [is_done(tmp_path, job.name) for job in jobs] == [True, False, True, False]
+    unmark_damaged(jobs, tmp_path)
+    assert [(tmp_path / job.name / "done.json").exists() for job in jobs] == [True, False, False, True]
+
+
 def test_a_record_names_its_results_and_notices_their_change(tmp_path):
     (tmp_path / "metrics.json").write_text('{"label": "x", "metrics": []}')
     (tmp_path / "patch_maps.npy").write_bytes(b"maps")
     record.Run(tmp_path, "evaluation", {"seed": 1}).finish(images=3)
     assert record.read_run(tmp_path)["images"] == 3
     assert record.result(tmp_path, "patch_maps.npy") == tmp_path / "patch_maps.npy"
+    assert record.is_whole(tmp_path)
     flip(tmp_path / "patch_maps.npy", 2)
     with pytest.raises(KitError, match=r"patch_maps.npy has changed since its run"):
         record.result(tmp_path, "patch_maps.npy")
+    assert not record.is_whole(tmp_path)
     run = tmp_path / "run.json"
     run.write_text(run.read_text().replace('"images": 3', '"images": 4'))
     with pytest.raises(KitError, match=r"run.json has changed since it was written"):

@@ -13,6 +13,7 @@ from fap_lib.core import paths
 from fap_lib.core.config import ModelSettings, ScoreSettings, TrainSettings
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import sha256, write_json
+from fap_lib.core.sealed import write_sealed
 from fap_lib.data.features import features
 from fap_lib.evaluation.metrics import FPR_LIMIT, pixel_metrics, pro_curve
 from fap_lib.evaluation.scoring import score
@@ -21,6 +22,8 @@ from fap_lib.grids.report import write_grid
 from fap_lib.losses import dice_loss, focal_loss, image_cross_entropy, image_focal_loss, map_loss
 from fap_lib.model import FAPrompt
 from fap_lib.pictures import style
+from fap_lib.runs.marks import mark
+from fap_lib.runs.record import Run
 from fap_lib.training import batches, losses, train
 
 MAP = torch.tensor([[[0.6, 0.1], [0.7, 0.1]]])
@@ -179,13 +182,11 @@ def grid_of_two(folder):
     for method, mode, seed in (("faprompt", "paper", 0), ("clip", None, None)):
         name = f"evaluation/{method}"
         write_json(folder / "jobs" / f"{name}.json", {"name": name})
-        mark = {"job": sha256(folder / "jobs" / f"{name}.json"), "seconds": 12.5}
-        write_json(folder / name / "done.json", mark)
+        mark(folder / name, sha256(folder / "jobs" / f"{name}.json"), 12.5)
         made = {
             "weights": {"backbone": "mini", "trained": True},
             "settings": {"features": {"image_size": 96}},
         }
-        write_json(folder / name / "run.json", {**made, "peak_memory_mb": 900, "peak_gpu_memory_mb": None})
         metric = {
             "dataset": "d",
             "level": "image",
@@ -200,13 +201,14 @@ def grid_of_two(folder):
             for name_, value, reason in values
         ]
         write_json(folder / name / "metrics.json", {"label": "toys", "metrics": metrics})
+        Run(folder / name, "evaluation", made).finish(peak_memory_mb=900, peak_gpu_memory_mb=None)
         facts = {"method": method, "title": method.upper(), "group": "method", "mode": mode, "seed": seed}
         facts |= {"source": "mini-a" if seed == 0 else None, "dataset": "d", "run": name}
         learned = {"training": "training/x", "reported": "FAPrompt"} if seed == 0 else {}
         rows.append({"training": None, "reported": None, "unlike": "", **facts, **learned})
         jobs[name] = {"kind": "evaluation", "facts": {"what": method}}
     jobs["results"] = {"kind": "results", "facts": {"rows": rows}}
-    write_json(folder / "plan.json", {"jobs": jobs})
+    write_sealed(folder / "plan.json", {"jobs": jobs})
 
 
 def test_a_snapshot_is_read_as_its_grid_is(tmp_path):

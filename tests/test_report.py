@@ -1,11 +1,11 @@
 """A run's page: nothing empty in its tables, and no table wider than a phone."""
 
 import io
-import json
 import re
 
 from PIL import Image
 
+from fap_lib.core.sealed import write_sealed
 from fap_lib.runs.report import page, write_report
 
 
@@ -40,7 +40,7 @@ def test_a_metric_that_exists_nowhere_has_no_column_but_a_reason(tmp_path):
         "seconds": 1.0,
         "peak_memory_mb": 1,
     }
-    (tmp_path / "run.json").write_text(json.dumps(run))
+    write_sealed(tmp_path / "run.json", run)
     found = rows({("image", "auroc"): 0.5, ("pixel", "auroc"): None})
     text = write_report(tmp_path, found, "a toy", "Title", tmp_path).read_text()
     assert re.findall(r"<th>(\w+ \w+)</th>", text) == ["image auroc"]

@@ -88,10 +88,7 @@ def test_a_labelled_folder_without_a_threshold(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ["{images}", "--prompts", "papr"],
-            "there are no prompts 'papr' for the profile mini; give paper or",
-        ),
+        (["{images}", "--prompts", "papr"], "there are no prompts 'papr'; give paper or released"),
         (
             ["{images}", "--profile", "paper"],
             "no prompts 'paper' for the profile paper; give the path of a che",

@@ -16,6 +16,7 @@ from fap_lib.core.files import locked
 from fap_lib.core.progress import Steps
 from fap_lib.runs import steps
 from fap_lib.runs.notebook import EVALUATE, FEATURES, TRAIN
+from fap_lib.runs.record import Run
 
 
 class Terminal(io.StringIO):
@@ -100,10 +101,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The notebooks that were run, none of them for real."""
     made: list[str] = []
 
-    def run_notebook(name, _, place, __):
+    def run_notebook(name, parameters, place, _):
         made.append(name)
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{name}.ipynb").write_text("executed")
+        (place / "table.csv").write_text("result")
+        Run(Path(parameters["run"]), name, {}).finish()
 
     monkeypatch.setattr(steps, "run_notebook", run_notebook)
     return made
@@ -135,6 +138,18 @@ def test_finished_steps_are_reused_until_what_they_depend_on_changes(tmp_path, c
     os.utime(image, (1, 1))
     run(folder, data, {"training": {"epochs": 1}})
     assert calls[7:] == [FEATURES, TRAIN, EVALUATE]
+
+
+@pytest.mark.parametrize("damaged", ["table.csv", "run.json", "done.json"])
+def test_a_finished_step_whose_result_or_record_is_damaged_runs_again(tmp_path, calls, damaged):
+    data, folder = toy.write(tmp_path / "toy-aux", "toy-aux", each=1).root, tmp_path / "run"
+    folder.mkdir()
+    (folder / "prompts").write_text("one")
+    run(folder, data)
+    path = folder / "training" / damaged
+    path.write_bytes(path.read_bytes()[:-5])
+    run(folder, data)
+    assert calls[3:] == [TRAIN]
 
 
 def test_a_step_that_was_stopped_runs_again(tmp_path, calls, monkeypatch):

@@ -19,10 +19,13 @@ from fap_lib.core.config import ModelSettings
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import disk_errors, locked, sha256
 from fap_lib.core.fingerprint import fingerprint
+from fap_lib.core.sealed import write_sealed
 from fap_lib.data.manifest import write_manifest
 from fap_lib.evaluation.baselines import PUBLISHED
 from fap_lib.grids import compare, grid, jobs, snakemake
+from fap_lib.grids.settings import presets, profile_of
 from fap_lib.model import FAPrompt
+from fap_lib.runs.marks import mark
 from fap_lib.runs.notebook import LESSON, code_cells
 from fap_lib.runs.steps import dataset_digest
 from fap_lib.training import losses
@@ -95,7 +98,7 @@ def test_a_plan_is_summed_up_by_kind(tmp_path):
     (first, *_) = [job for job in jobs if job.kind == "training"]
     (tmp_path / first.name).mkdir(parents=True)
     record = tmp_path / "jobs" / f"{first.name}.json"
-    (tmp_path / first.name / "done.json").write_text(json.dumps({"job": sha256(record), "seconds": 1}))
+    mark(tmp_path / first.name, sha256(record), 1)
     told = {line.split()[0]: line.split()[1:] for line in snakemake.summary(jobs, tmp_path).splitlines()}
     trainings = sum(job.kind == "training" for job in jobs)
     assert told["training"] == [str(trainings - 1), "to", "run,", "1", "finished"]
@@ -161,7 +164,7 @@ def test_the_papers_grid_is_the_papers_protocol():
 
 
 def sizes(pattern, section, setting):
-    found = [preset for name, preset in grid.presets().items() if name.startswith(f"{pattern}-")]
+    found = [preset for name, preset in presets().items() if name.startswith(f"{pattern}-")]
     return [getattr(preset, section)[setting] for preset in found]
 
 
@@ -173,18 +176,18 @@ def test_the_ablations_are_those_of_the_paper():
 
 def test_presets_name_known_wordings_and_reported_methods():
     known = set(compare.load_reported()["method"])
-    for preset in grid.presets().values():
+    for preset in presets().values():
         assert preset.wording is None or preset.wording in PUBLISHED
         assert preset.reported is None or preset.reported in known
         assert bool(preset.unlike) == (preset.group == "baselines"), "no baseline is the published one"
 
 
-@pytest.mark.parametrize("name", [name for name, preset in grid.presets().items() if not preset.wording])
+@pytest.mark.parametrize("name", [name for name, preset in presets().items() if not preset.wording])
 def test_every_preset_learns(name, backbone, tmp_path):
     """Each is a setting of the one prompt learner: it predicts, has losses, and they reach its tokens."""
-    preset = grid.presets()[name]
+    preset = presets()[name]
     chosen = grid.load_grid(write(tmp_path, profile="tiny"))
-    profile = grid.profile_of(chosen, preset, "paper", 0)
+    profile = profile_of(chosen, preset, "paper", 0)
     torch.manual_seed(0)
     model = FAPrompt(backbone.text_tower, profile.model, backbone.patch_width)
     unit = torch.nn.functional.normalize
@@ -202,7 +205,7 @@ def test_every_preset_learns(name, backbone, tmp_path):
 
 
 def test_cocoop_reads_the_image_and_not_its_patches(backbone):
-    preset = grid.presets()["cocoop"]
+    preset = presets()["cocoop"]
     settings = ModelSettings.parse({**preset.model, "deep_layers": 0})
     model = FAPrompt(backbone.text_tower, settings, backbone.patch_width).eval()
     image, patches = torch.randn(1, 64), torch.randn(1, 16, 64)
@@ -366,9 +369,9 @@ def test_what_a_record_holds(tmp_path):
 
 def test_a_preset_changes_the_grids_settings_and_not_the_other_way_round(tmp_path):
     chosen = grid.load_grid(write(tmp_path, settings={"model": {"n_prompts": 7}}, ablations=["k"]))
-    presets = grid.presets()
-    assert grid.profile_of(chosen, presets["faprompt"], "paper", 0).model.n_prompts == 7
-    assert grid.profile_of(chosen, presets["k-2"], "paper", 0).model.n_prompts == 2
+    known = presets()
+    assert profile_of(chosen, known["faprompt"], "paper", 0).model.n_prompts == 7
+    assert profile_of(chosen, known["k-2"], "paper", 0).model.n_prompts == 2
 
 
 def test_records_change_only_with_what_a_job_depends_on(tmp_path):
@@ -414,9 +417,7 @@ def test_a_changed_file_under_the_same_name_is_another_job(tmp_path):
 
 def finished(folder, name="features/x", result=lambda *_: None, monkeypatch=None):
     record = folder / "jobs" / f"{name}.json"
-    record.parent.mkdir(parents=True, exist_ok=True)
-    content = grid.Job(name, "features", "01_clip_features", {})
-    record.write_text(json.dumps(dataclasses.asdict(content)))
+    write_sealed(record, dataclasses.asdict(grid.Job(name, "features", "01_clip_features", {})))
     monkeypatch.setattr("fap_lib.runs.notebook.run_notebook", result)
     return record
 
@@ -443,7 +444,7 @@ def test_a_job_is_done_entirely_or_not_at_all(tmp_path, monkeypatch):
     jobs.run_job(record)
     assert len(calls) == 2, "a finished job is not run again"
 
-    record.write_text(record.read_text().replace('"threads": 1', '"threads": 2'))
+    write_sealed(record, {**jobs.read_record(record), "threads": 2})
     assert not jobs.is_done(tmp_path, "features/x")
     jobs.run_job(record)
     assert calls[2] == ["job.json", "lock"], "another job's leavings are gone"
@@ -476,7 +477,7 @@ def test_what_failed_and_what_waits_is_said_at_the_end(tmp_path, monkeypatch, ca
     for job in plan[1:]:
         file = tmp_path / "jobs" / f"{job.name}.json"
         file.parent.mkdir(exist_ok=True, parents=True)
-        file.write_text(json.dumps(dataclasses.asdict(job)))
+        write_sealed(file, dataclasses.asdict(job))
     assert snakemake.conclude(plan, tmp_path, 1) == 1
     said = capsys.readouterr().err
     assert "failed: features/x: no such image." in said

@@ -21,8 +21,9 @@ from fap_lib.data.features import features
 from fap_lib.data.manifest import read_manifest
 from fap_lib.evaluation.scoring import evaluate, score
 from fap_lib.grids import snakemake
-from fap_lib.grids.grid import load_grid, presets, profile_of
+from fap_lib.grids.grid import load_grid
 from fap_lib.grids.jobs import DONE
+from fap_lib.grids.settings import presets, profile_of
 from fap_lib.model import FAPrompt
 from fap_lib.training import train
 

@@ -30,6 +30,11 @@ def _doctor(chosen: argparse.Namespace) -> int:
     import json
     from dataclasses import asdict
 
+    from fap_lib.grids.settings import read_grid
+
+    read_grid(chosen.grid)
+
+    # Only now what takes seconds to import.
     from fap_lib.grids.doctor import examine, table
 
     findings = examine(chosen.grid)

@@ -43,13 +43,20 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:
-    from fap_lib.core.config import load_yaml
+    from fap_lib.core.config import load_profile, load_yaml
+    from fap_lib.runs.preparation import check_job
+
+    settings = load_yaml(chosen.settings, "settings file") if chosen.settings else {}
+    if chosen.profile:
+        load_profile(chosen.profile, settings)
+    check_job(None, chosen.tests, chosen.data)
+
+    # Only now what takes seconds to import.
     from fap_lib.grids.verdicts import FILE, write_verdicts
     from fap_lib.official.inspection import line
     from fap_lib.runs.evaluate import evaluate_prompts
     from fap_lib.runs.results import summary
 
-    settings = load_yaml(chosen.settings, "settings file") if chosen.settings else {}
     print(line(chosen.prompts), flush=True)
     result = evaluate_prompts(
         chosen.prompts, chosen.data, chosen.tests, chosen.profile, settings, chosen.folder, chosen.device

@@ -23,6 +23,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "prompts",
+        type=arguments.prompts,
         metavar="{paper,released,FILE}",
         help="prompts that ship with the kit, or a checkpoint: a run's, or the authors' .pth",
     )

@@ -41,6 +41,11 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 def _paper(chosen: argparse.Namespace) -> int:
     import sys
 
+    from fap_lib.grids.settings import read_grid
+
+    read_grid(chosen.grid)
+
+    # Only now what takes seconds to import.
     from fap_lib.grids.doctor import examine, table
     from fap_lib.grids.snakemake import PLAN_ONLY, paper
 

@@ -28,6 +28,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--prompts",
+        type=arguments.prompts,
         default="paper",
         metavar="{paper,released,FILE}",
         help="paper or released: they ship with the kit for the profile mini, learned as the paper says "

@@ -11,7 +11,7 @@ import shlex
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from fap_lib.core.errors import KitError, shown
 
@@ -172,6 +172,23 @@ def source(value: str | os.PathLike[str]) -> Path:
     if not path.exists():
         raise KitError(f"there is no folder {path} and no such file; give one that exists.")
     return folder(path) if path.is_dir() else file(path)
+
+
+def prompts(value: str) -> str:
+    """Prompts a user names: those that ship with the kit, by their mode, or a file that is there.
+
+    Raises:
+        KitError: neither.
+    """
+    from fap_lib.core.config import Mode
+
+    shipped = get_args(Mode)
+    if value in shipped or place(value).is_file():
+        return value
+    raise KitError(
+        f"there are no prompts {shown(value)}; give {' or '.join(shipped)}, which ship with the profile "
+        "mini, or the path of a checkpoint, such as a run's training/prompts.safetensors."
+    )
 
 
 def images(value: str) -> str:

@@ -13,11 +13,11 @@ from fap_lib.clip import mini
 from fap_lib.clip.backbone import RANDOM, TINY, widths
 from fap_lib.clip.published import weights_at_hand
 from fap_lib.core import arguments, paths
-from fap_lib.core.config import FeatureSettings, load_yaml
+from fap_lib.core.config import FeatureSettings
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import sha256
 from fap_lib.data.manifest import read_manifest
-from fap_lib.grids.grid import Grid, base, chosen
+from fap_lib.grids.settings import Grid, base, chosen, read_grid
 from fap_lib.official.inspection import check_fits, line
 from fap_lib.runs import preparation
 
@@ -47,9 +47,8 @@ def examine(path: Path) -> list[Finding]:
     Raises:
         KitError: the file is no grid.
     """
-    grid = Grid.parse(load_yaml(path, "grid"))
+    grid = read_grid(path)
     features = base(grid).features
-    chosen(grid)
     counts = {name: preparation.test_images(name) for name in grid.used}
     return [
         Finding("Python", "ok", platform.python_version()),

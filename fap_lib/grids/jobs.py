@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from fap_lib.core.errors import KitError
-from fap_lib.core.files import disk_errors, locked, read_json, sha256, write_json, write_text
+from fap_lib.core.files import disk_errors, locked, sha256, write_text
+from fap_lib.core.sealed import read_sealed, write_sealed
 from fap_lib.runs.marks import DONE, is_marked, mark
 
 PLAN = "plan.json"
@@ -44,19 +45,29 @@ def is_done(folder: Path, name: str) -> bool:
 def failure(folder: Path, name: str) -> str | None:
     """Why a job failed with the record it has now; None if it did not."""
     report, record = folder / name / FAILED, folder / "jobs" / f"{name}.json"
-    if not report.is_file():
+    try:
+        content = read_sealed(report, "report of a failed job", "run it again")
+    except KitError:  # none there, or damaged: nothing is known
         return None
-    content = read_json(report, "report of a failed job")
     return content["error"] if content["job"] == sha256(record) else None
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What a grid's plan says about one job: the fields of a `fap_lib.grids.grid.Job`.
+
+    Raises:
+        KitError: there is none, or it is not as it was written.
+    """
+    return read_sealed(path, "job's record", "the same `fap paper` command writes it anew")
 
 
 def run_job(record: Path) -> None:
     """Run one job of a grid from its record.
 
     Raises:
-        KitError: see `fap_lib.runs.notebook.run_notebook`.
+        KitError: see `read_record` and `fap_lib.runs.notebook.run_notebook`.
     """
-    job, digest = read_json(record, "job's record"), sha256(record)
+    job, digest = read_record(record), sha256(record)
     folder = record.parents[len(Path(job["name"]).parts)]
     place = folder / job["name"]
     with disk_errors(place):
@@ -75,7 +86,7 @@ def run_job(record: Path) -> None:
                 _run(job, place, lock)
         except Exception as error:
             with suppress(KitError):  # on a full disk there is no place for the report either
-                write_json(place / FAILED, {"job": digest, "error": _sentence(error)})
+                write_sealed(place / FAILED, {"job": digest, "error": _sentence(error)})
             raise
         mark(place, digest, time.perf_counter() - start)
 

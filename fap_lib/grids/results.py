@@ -8,8 +8,10 @@ import pandas as pd
 
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import atomic, read_json, write_text
-from fap_lib.grids.jobs import DONE, PLAN, is_done
+from fap_lib.core.sealed import read_sealed
+from fap_lib.grids.jobs import PLAN, is_done
 from fap_lib.grids.tables import RESULTS, checked
+from fap_lib.runs.marks import seconds
 from fap_lib.runs.record import read_run, result
 from fap_lib.runs.results import METRICS
 
@@ -88,7 +90,7 @@ def costs(folder: Path) -> pd.DataFrame:
                     "kind": job["kind"],
                     "what": job["facts"]["what"],
                     "jobs": 1,
-                    "seconds": read_json(folder / name / DONE, "mark of a finished job")["seconds"],
+                    "seconds": seconds(folder / name),
                     "peak_memory_mb": made["peak_memory_mb"],
                     "peak_gpu_memory_mb": made["peak_gpu_memory_mb"] or 0,
                 }
@@ -114,7 +116,8 @@ def meaning(folder: Path, results: pd.DataFrame) -> str:
     if is_snapshot(folder):
         return (folder / TABLES / _LABEL).read_text(encoding="utf-8").strip()
     labels = [
-        read_json(folder / run / f"{METRICS}.json", "metrics")["label"] for run in results["run"].unique()
+        read_json(result(folder / run, f"{METRICS}.json"), "metrics")["label"]
+        for run in results["run"].unique()
     ]
     return "; ".join(dict.fromkeys(labels))
 
@@ -152,4 +155,5 @@ def _jobs(folder: Path) -> dict[str, Any]:
         raise KitError(
             f"{folder} holds no grid of runs; make one with `make paper PROFILE=mini`, or name another."
         )
-    return read_json(folder / PLAN, "plan of a grid")["jobs"]
+    content = read_sealed(folder / PLAN, "plan of a grid", "the same `fap paper` command writes it anew")
+    return dict(content["jobs"])

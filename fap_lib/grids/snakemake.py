@@ -4,7 +4,6 @@ Everything of a grid lies in one folder. A job is done when its `done.json` is t
 and names the job's record; so whatever is killed, what was finished stays, and what was not is run again.
 """
 
-import json
 import os
 import re
 import shutil
@@ -17,12 +16,16 @@ import torch
 
 from fap_lib.core import arguments, paths
 from fap_lib.core.errors import KitError, nearest, shown
-from fap_lib.core.files import locked, write_json, write_text
+from fap_lib.core.files import locked, write_text
+from fap_lib.core.sealed import sealed, write_sealed
 from fap_lib.grids import grid as grids
-from fap_lib.grids.grid import RESULTS, Grid, Job
+from fap_lib.grids.grid import RESULTS, Job
 from fap_lib.grids.jobs import DONE, GPUS, PLAN, failure, is_done, run_job
+from fap_lib.grids.settings import Grid, check_prepared
 from fap_lib.official.inspection import line
 from fap_lib.runs import preparation
+from fap_lib.runs.marks import is_damaged
+from fap_lib.runs.record import is_whole
 
 _LOCK = "lock"
 _ELSEWHERE = {"--executor", "-e", "--profile"}
@@ -48,7 +51,7 @@ def paper(path: Path, cores: int, options: list[str], folder: Path | None = None
             in the same folder; all before anything runs.
     """
     grid = grids.load_grid(path)
-    grids.check_prepared(grid)
+    check_prepared(grid)
     for prompts in grid.prompts.values():
         print(line(paths.run(prompts)), flush=True)
     folder = arguments.new_folder(folder or paths.runs() / f"grid-{path.stem}")
@@ -60,6 +63,7 @@ def paper(path: Path, cores: int, options: list[str], folder: Path | None = None
             jobs = grids.plan(grid, folder)
             devices = [] if _ELSEWHERE & set(options) else _devices(grid)
             write_plan(grid, jobs, folder, devices)
+            unmark_damaged(jobs, folder)
             plan_only = bool(PLAN_ONLY & set(options))
             command = [engine, *engine_options(folder, cores, devices), *options]
             # Snakemake holds the lock too: were this process killed, the run would still be at work.
@@ -126,8 +130,8 @@ def write_plan(grid: Grid, jobs: list[Job], folder: Path, devices: list[str]) ->
     because Snakemake runs a job again when its record is newer than its results."""
     for job in jobs:
         path = folder / "jobs" / f"{job.name}.json"
-        record = json.dumps(asdict(job), indent=2, sort_keys=True) + "\n"
-        if not path.is_file() or path.read_text(encoding="utf-8") != record:
+        record = sealed(asdict(job))
+        if not path.is_file() or path.read_bytes() != record.encode():
             write_text(path, record)
     generated = [name for name in grid.used if preparation.is_generated(name)]
     plan = {
@@ -137,7 +141,18 @@ def write_plan(grid: Grid, jobs: list[Job], folder: Path, devices: list[str]) ->
         "gpu": 1 if devices else 0,
         "jobs": {job.name: {"kind": job.kind, "needs": job.needs, "facts": job.facts} for job in jobs},
     }
-    write_json(folder / PLAN, plan)
+    write_sealed(folder / PLAN, plan)
+
+
+def unmark_damaged(jobs: list[Job], folder: Path) -> None:
+    """Take the mark off finished jobs whose mark or results are not as they were, so that they run again.
+    Snakemake looks at nothing but the mark's time."""
+    for job in jobs:
+        place = folder / job.name
+        # The last job leaves tables alone, made of what the others left.
+        finished = job.name != RESULTS and is_done(folder, job.name)
+        if is_damaged(place) or (finished and not is_whole(place)):
+            (place / DONE).unlink()
 
 
 def _devices(grid: Grid) -> list[str]:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from fap_lib.core.files import read_json, write_text
+from fap_lib.core.files import write_text
 from fap_lib.evaluation.scoring import MEAN
 from fap_lib.grids.compare import compare
-from fap_lib.runs.record import RUN_FILE
+from fap_lib.runs.record import read_run
 
 FILE = "comparison.csv"
 
@@ -24,7 +24,7 @@ def write_verdicts(folder: Path, metrics: list[dict[str, Any]]) -> pd.DataFrame:
     """
     rows = []
     for dataset in dict.fromkeys(row["dataset"] for row in metrics):
-        run = read_json(folder / dataset / RUN_FILE, "run manifest")
+        run = read_run(folder / dataset)
         how = {
             "method": "faprompt",
             "title": "FAPrompt",

@@ -11,6 +11,7 @@ from fap_lib.core.files import read_json, write_text
 from fap_lib.official.inspection import check_fits, learned_on, profile_of
 from fap_lib.runs.notebook import EVALUATE, FEATURES
 from fap_lib.runs.preparation import check_job, locate
+from fap_lib.runs.record import result
 from fap_lib.runs.report import write_report
 from fap_lib.runs.results import METRICS, table
 from fap_lib.runs.steps import StepRunner, steps_in
@@ -89,7 +90,7 @@ def evaluate_each(
         place = folder / dataset
         parameters = {"data": str(root), "prompts": str(prompts), "run": str(place), **common}
         steps.run(f"testing on {dataset}", EVALUATE, parameters, place, prompts)
-        content = read_json(place / f"{METRICS}.json", "metrics")
+        content = read_json(result(place, f"{METRICS}.json"), "metrics")
         metrics += content["metrics"]
         labels.append(content["label"])
     write_text(folder / f"{METRICS}.csv", table(metrics))

@@ -1,7 +1,5 @@
 """What a run leaves behind: `run.json`, so that each figure leads back to how it was made."""
 
-import hashlib
-import json
 import platform
 import resource
 import subprocess
@@ -19,13 +17,11 @@ from fap_lib.clip.backbone import Backbone
 from fap_lib.core import paths
 from fap_lib.core.config import Profile
 from fap_lib.core.errors import KitError
-from fap_lib.core.files import disk_errors, read_json, sha256, write_json
+from fap_lib.core.files import disk_errors, sha256
+from fap_lib.core.sealed import read_sealed, write_sealed
 from fap_lib.data.manifest import Manifest
 
 RUN_FILE = "run.json"
-
-_DIGEST = "digest"
-"""The entry with a SHA-256 of all others; records of older kits have none."""
 
 _RESULTS = {".csv", ".json", ".jsonl", ".npy", ".safetensors"}
 
@@ -52,8 +48,7 @@ class Run:
         }
         kept = [item for item in self.folder.iterdir() if item.suffix in _RESULTS and item != path]
         files = {item.name: sha256(item) for item in sorted(kept) if item.is_file()}
-        content = {"kind": self.kind, **self.facts, **spent, **results, "files": files}
-        write_json(path, {**content, _DIGEST: _digest(content)})
+        write_sealed(path, {"kind": self.kind, **self.facts, **spent, **results, "files": files})
         return path
 
 
@@ -63,11 +58,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     Raises:
         KitError: there is nothing, or it is not as it was written.
     """
-    path = folder / RUN_FILE
-    content = read_json(path, "run manifest")
-    if not isinstance(content, dict) or content.pop(_DIGEST, None) not in (None, _digest(content)):
-        raise KitError(f"{path} has changed since it was written; run that step again.")
-    return content
+    return read_sealed(folder / RUN_FILE, "run manifest", "run that step again")
 
 
 def result(folder: Path, name: str) -> Path:
@@ -76,7 +67,7 @@ def result(folder: Path, name: str) -> Path:
     Raises:
         KitError: it is missing or has changed.
     """
-    path, noted = folder / name, read_run(folder).get("files", {})
+    path, noted = folder / name, read_run(folder)["files"]
     if not path.is_file():
         raise KitError(f"there is no {name} in {folder}; run that step again.")
     if name in noted and sha256(path) != noted[name]:
@@ -84,8 +75,14 @@ def result(folder: Path, name: str) -> Path:
     return path
 
 
-def _digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def is_whole(folder: Path) -> bool:
+    """Whether a run's record and all results it names are as the run wrote them."""
+    try:
+        for name in read_run(folder)["files"]:
+            result(folder, name)
+    except KitError:
+        return False
+    return True
 
 
 def start_run(

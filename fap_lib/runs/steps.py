@@ -22,6 +22,7 @@ from fap_lib.core.progress import Steps
 from fap_lib.data.manifest import DETAILS, read_manifest
 from fap_lib.runs.marks import DONE, is_marked, mark
 from fap_lib.runs.notebook import code_cells, run_notebook
+from fap_lib.runs.record import is_whole
 
 
 def dataset_digest(root: Path) -> str:
@@ -57,7 +58,8 @@ class StepRunner:
     def run(
         self, title: str, notebook: str, parameters: dict[str, Any], place: Path, prompts: Path | None = None
     ) -> None:
-        """Run one notebook, unless it was finished with the same parameters, inputs and code.
+        """Run one notebook, unless it was finished with the same parameters, inputs and code, and its results
+        are still as they were.
 
         Args:
             title: of the step. parameters: a `FeatureRun`'s or one of its kinds'. place: for the executed
@@ -77,7 +79,8 @@ class StepRunner:
         }
         digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
         results = Path(parameters["run"])
-        if is_marked(results, digest) and (place / f"{notebook}.ipynb").is_file():
+        whole = is_marked(results, digest) and is_whole(results)
+        if whole and (place / f"{notebook}.ipynb").is_file():
             self.steps.reused(title)
             return
         (results / DONE).unlink(missing_ok=True)
