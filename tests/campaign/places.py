@@ -1,4 +1,4 @@
-"""Odd places: a full disk, a home nobody can write to, a path and an environment nobody expects."""
+"""Odd places: a full disk, one that is read-only, a path and an environment that nobody expects."""
 
 import os
 import shutil
@@ -7,79 +7,98 @@ import sys
 from pathlib import Path
 
 from fap_lib.core.paths import REPOSITORY
+from tests.campaign.kills import again
+from tests.campaign.log import Log
 from tests.campaign.world import MADE, REFUSED, STEPS, World
 
-SMALL = "8k"
-"""Size of the disk that is too small for any step."""
+SIZES = {"full disk": ("8k", "64k", "256k"), "read-only disk": ("8k",)}
+"""Kinds of bad disks, and how large each is: too small for most steps from the start, or on their way."""
 
 ODD = 'it\'s a "place" für 部品'
 
-NOT_RUN = "not run: "
+PARTS = ("fap_lib", "data_prep", "pretraining", "notebooks", "workflow", "requirements.lock")
+"""What of the checkout a run needs."""
+
+POWERLESS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"]
+"""Runs a command with its user's own permissions alone, which root has to give up."""
 
 
-def disks(world: World) -> list[tuple[str, str, str | None]]:
-    """Every step with its results on a full disk, then on one that is read-only; it refuses, nothing is lost,
-    and it works on a good disk again."""
-    told = []
-    for kind, options in (("full disk", f"size={SMALL}"), ("read-only disk", f"size={SMALL},ro")):
-        for name, step in STEPS.items():
+def disks(world: World, log: Log) -> None:
+    """Every step with its results on a bad disk: it refuses in a sentence, or it fits; nothing is lost, and
+    it works on a good disk again."""
+    for kind, sizes in SIZES.items():
+        steps = [(name, size) for name in STEPS for size in sizes]
+        for number in log.missing(kind, len(steps)):
+            name, size = steps[number]
             world.restore(MADE[name])
             place = world.home / MADE[name].parts[0]
             place.mkdir(exist_ok=True)
+            options = f"size={size}" + (",ro" if kind == "read-only disk" else "")
             mounted = subprocess.run(
                 ["mount", "-t", "tmpfs", "-o", options, "none", place], capture_output=True
             )
             if mounted.returncode:
-                return [*told, (kind, "all steps", NOT_RUN + "no permission to mount")]
-            code = world.run(step)
+                log.note(kind, number, "no permission to mount", ran=False)
+                continue
+            code = world.run(STEPS[name])
+            fits = code == 0 and world.is_as_it_was(MADE[name])
             subprocess.run(["umount", place], check=True)
-            wrong = None if code == REFUSED else f"ended with {code}"
-            code = world.run(step)
-            if wrong is None and (code or not world.is_as_it_was(MADE[name])):
-                wrong = f"then, with room, ended with {code}"
-            told.append((kind, name, wrong))
-    return told
+            wrong = None if code == REFUSED or fits else f"ended with {code}"
+            log.note(kind, number, f"{name} in {size}", wrong or again(world, name))
 
 
-def elsewhere(world: World) -> list[tuple[str, str, str | None]]:
-    """One whole run of a copy of the kit in an odd place: another working directory, umask 077, no HOME,
-    LC_ALL=C, and a checkout without permission to write."""
-    world.restore()
+def elsewhere(world: World, log: Log) -> None:
+    """A copy of the kit in a path with spaces, quotes and letters of other scripts, without permission to
+    write to it, run from another working directory with umask 077, no HOME and LC_ALL=C: whole commands end
+    well, and all they make is in FAP_HOME."""
+    kind = "odd place"
     base = world.home.parent / ODD
-    checkout = base / "kit"
-    parts = ("fap_lib", "data_prep", "pretraining", "notebooks", "workflow", "requirements.lock")
-    for part in parts:
-        source = REPOSITORY / part
+    words = _commands(base)
+    if not log.missing(kind, len(words) + 1):
+        return
+    world.restore()
+    checkout, home = base / "kit", base / "home"
+    for part in PARTS:
         target = checkout / part
         target.parent.mkdir(parents=True, exist_ok=True)
+        source = REPOSITORY / part
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
-    for path in checkout.rglob("*"):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    before = {path for path in checkout.rglob("*") if "__pycache__" not in path.parts}
-    data = base / "home" / "data"
-    shutil.copytree(world.home / "data" / "toy-aux", data / "toy-aux")
+    shutil.copytree(world.home / "data" / "toy-aux", home / "data" / "toy-aux")
     shutil.copytree(world.home / "images", base / "images")
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("HOME", "PYTHONPATH", "LANG")
-    }
-    environment |= {"LC_ALL": "C", "PYTHONPATH": str(checkout), "FAP_HOME": str(base / "home")}
-    told = []
-    for words in (
-        ["data", "folder", str(base / "images"), "--name", "own"],
-        ["reproduce", "--data", str(data), "--train", "toy-aux", "--test", "own", "--profile", "tiny"],
-    ):
-        code = "import os, sys; os.umask(0o077); from fap_lib.cli import main; sys.exit(main(sys.argv[1:]))"
+    for path in [checkout, *checkout.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = set(checkout.rglob("*"))
+    left_out = ("HOME", "PYTHONPATH", "LANG", "USER", "LOGNAME")
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
+    environment |= {"LC_ALL": "C", "PYTHONPATH": str(checkout), "FAP_HOME": str(home)}
+    powerless = POWERLESS if shutil.which(POWERLESS[0]) and os.geteuid() == 0 else []
+    code = "import os, sys; os.umask(0o077); from fap_lib.cli import main; sys.exit(main(sys.argv[1:]))"
+    for number in range(len(words)):
         done = subprocess.run(
-            [sys.executable, "-c", code, *words],
-            cwd=Path("/"),
+            [*powerless, sys.executable, "-c", code, *words[number]],
+            cwd="/",
             env=environment,
             capture_output=True,
             text=True,
         )
-        said = done.stderr.strip().splitlines()[-1:]
-        told.append(
-            ("odd place", words[0], f"ended with {done.returncode}: {said}" if done.returncode else None)
-        )
-    after = {path for path in checkout.rglob("*") if "__pycache__" not in path.parts}
-    told.append(("odd place", "checkout untouched", None if before == after else "something was written"))
-    return told
+        said = " ".join(done.stderr.split())[-300:]
+        wrong = f"ended with {done.returncode}: {said}" if done.returncode else None
+        log.note(kind, number, f"fap {words[number][0]}", wrong)
+    wrong = None if before == set(checkout.rglob("*")) else "something was written"
+    log.note(kind, len(words), "checkout untouched", wrong)
+
+
+def _commands(base: Path) -> list[list[str]]:
+    images, data = str(base / "images"), str(base / "home" / "data")
+    on = ["--data", data, "--test", "own"]
+    prompts = (
+        base / "home" / "runs" / "toy-aux-to-own-tiny-paper-seed111" / "training" / "prompts.safetensors"
+    )
+    return [
+        ["data", "folder", images, "--name", "own"],
+        ["reproduce", *on, "--train", "toy-aux", "--profile", "tiny"],
+        ["evaluate", str(prompts), *on],
+        ["score", images],
+        ["checkpoint", str(prompts)],
+        ["data", "check", "own"],
+    ]

@@ -1,5 +1,6 @@
 """A world small enough to be made hundreds of times: every step of a run, in moments."""
 
+import io
 import os
 import shutil
 import signal
@@ -7,11 +8,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
+from data_prep import workers
 from data_prep.own import own
 from fap_lib.clip.backbone import TINY, Backbone, load_backbone, save_weights
 from fap_lib.core import paths
@@ -22,13 +26,16 @@ from fap_lib.data.features import FeatureCache, features
 from fap_lib.data.manifest import read_manifest
 from fap_lib.evaluation.scoring import evaluate, score
 from fap_lib.model import FAPrompt
-from fap_lib.runs.record import start_run
+from fap_lib.runs.record import Run, start_run
 from fap_lib.runs.results import write_metrics, write_scores
 from fap_lib.training import train
 from tests import toy
 
 SETTINGS = FeatureSettings(backbone=TINY, image_size=70, vv_blocks=2)
 TRAINING = TrainSettings(epochs=3, batch_size=5, save_every=2, seed=7)
+
+MODELS = "models"
+"""The folder of the home that has CLIP's weights."""
 
 VOLATILE = {"run.json", "training.jsonl", "state.safetensors"}
 """Files that say when and how long; what they say of results is checked elsewhere."""
@@ -59,19 +66,26 @@ class World:
         toy.write(world.home / "images", "toy-test", each=3)
         for name in ("meta.json", "dataset.json"):
             (world.home / "images" / name).unlink()
-        for name, step in STEPS.items():
-            if code := world.run(step):
-                raise SystemExit(f"the undisturbed step {name} ended with {code}")
+        # In this process, so that those copied from it have imported all they need.
+        for step in STEPS.values():
+            with redirect_stdout(io.StringIO()):
+                step(world)
         shutil.copytree(world.home, world.spare, symlinks=True)
         return world
 
     def restore(self, without: Path | None = None) -> None:
         """Put the home back, but for what a step is to make again."""
-        shutil.rmtree(self.home)
-        shutil.copytree(self.spare, self.home, symlinks=True)
-        if without is not None and (self.home / without).exists():
-            target = self.home / without
-            shutil.rmtree(target) if target.is_dir() else target.unlink()
+        # CLIP's weights are large, and no step but the one that writes them touches them.
+        kept = without is not None and without.parts[0] != MODELS
+        for place in self.home.iterdir():
+            if not (kept and place.name == MODELS):
+                remove(place)
+        for place in self.spare.iterdir():
+            target = self.home / place.name
+            if not target.exists():
+                shutil.copytree(place, target, symlinks=True)
+        if without is not None:
+            remove(self.home / without)
 
     def start(self, step: Callable[["World"], None]) -> int:
         """Begin a step in a process and a session of its own; returns its id."""
@@ -113,9 +127,21 @@ class World:
         manifest = read_manifest(paths.data() / "toy-aux")
         return features(manifest, "test", self.backbone, SETTINGS)
 
+    def record(self, folder: Path, kind: str) -> Run:
+        manifest = read_manifest(paths.data() / "toy-aux")
+        return start_run(folder, kind, load_profile("tiny"), self.backbone, manifest, "cpu")
+
     def model(self) -> FAPrompt:
         torch.manual_seed(1)
         return FAPrompt(self.backbone.text_tower, ModelSettings(deep_layers=2), self.backbone.patch_width)
+
+
+def remove(place: Path) -> None:
+    """Remove a file, or a folder with all that is in it."""
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
 
 
 def wait(child: int) -> int | str:
@@ -142,15 +168,22 @@ def cache(world: World) -> None:
     world.cache()
 
 
+def prepare_in_processes(world: World) -> None:
+    """As `prepare`, with worker processes, which so few images do not need."""
+    with patch.object(workers, "_LEAST", 6), patch.object(os, "cpu_count", lambda: 2):
+        prepare(world)
+
+
 def learn(world: World) -> None:
-    folder = paths.runs() / "training"
-    train(world.model(), world.cache(), TRAINING, folder)
+    folder, found = paths.runs() / "training", world.cache()
+    record = world.record(folder, "training")
+    train(world.model(), found, TRAINING, folder)
+    record.finish()
 
 
 def judge(world: World) -> None:
     folder, found = paths.runs() / "evaluation", world.cache()
-    manifest = read_manifest(paths.data() / "toy-aux")
-    record = start_run(folder, "evaluation", load_profile("tiny"), world.backbone, manifest, "cpu")
+    record = world.record(folder, "evaluation")
     settings = ScoreSettings(sigma=1.0)
     scores = score(world.model(), found, settings, folder / "patch_maps.npy")
     write_scores(folder, scores)
@@ -165,6 +198,7 @@ def export(world: World) -> None:
 STEPS: dict[str, Callable[[World], None]] = {
     "drawing": draw,
     "preparing": prepare,
+    "preparing, in processes": prepare_in_processes,
     "caching": cache,
     "training": learn,
     "scoring": judge,
@@ -174,9 +208,10 @@ STEPS: dict[str, Callable[[World], None]] = {
 MADE = {
     "drawing": Path("data/mini-test"),
     "preparing": Path("data/own"),
+    "preparing, in processes": Path("data/own"),
     "caching": Path("cache"),
     "training": Path("runs/training"),
     "scoring": Path("runs/evaluation"),
-    "exporting": Path("models/tiny.safetensors"),
+    "exporting": Path(MODELS, "tiny.safetensors"),
 }
 """What each step makes, in the home."""
