@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import nbformat
 import pytest
@@ -160,3 +161,22 @@ def test_the_kernel_is_this_python_whatever_kernels_are_installed(tmp_path, monk
     notebook = nbformat.v4.new_notebook(cells=[cell])
     NotebookClient(notebook, kernel_name="python3", kernel_manager_class=SocketKernelManager).execute()
     assert cell.outputs[0].text.strip() == sys.executable
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_kernel_needs_no_home_and_leaves_the_users_alone(tmp_path, monkeypatch, known):
+    """A container's user has none, neither in HOME nor in the list of users."""
+    startup = tmp_path / ".ipython" / "profile_default" / "startup" / "own.py"
+    startup.parent.mkdir(parents=True)
+    startup.write_text("print('the user has this run in every IPython')")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if not known:
+        monkeypatch.setattr(Path, "home", Mock(side_effect=RuntimeError("no home directory")))
+        monkeypatch.delenv("HOME")
+    cell = nbformat.v4.new_code_cell("import os; print(get_ipython().ipython_dir, os.environ['HOME'])")
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    NotebookClient(notebook, kernel_name="python3", kernel_manager_class=SocketKernelManager).execute()
+    place, home = cell.outputs[0].text.split()
+    assert not Path(place).exists(), "what a kernel needed is gone with it"
+    assert home == (str(tmp_path) if known else place)
+    assert [path.name for path in tmp_path.iterdir()] == [".ipython"]

@@ -58,7 +58,17 @@ class SocketKernelManager(AsyncKernelManager):
         return KernelSpec(argv=[*command, "--log-level=CRITICAL"], display_name="Python 3", language="python")
 
     async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
-        await super().start_kernel(pass_fds=self.holds, **options)
+        environment = {**(options.pop("env", None) or os.environ), **self._homes()}
+        await super().start_kernel(pass_fds=self.holds, env=environment, **options)
+
+    def _homes(self) -> dict[str, str]:
+        """Where IPython keeps its files: not in a user's home, which may be read-only or, in a container, absent,
+        and whose start-up files are none of the kit's."""
+        try:
+            Path.home()
+        except RuntimeError:
+            return {"IPYTHONDIR": self._sockets, "HOME": self._sockets}
+        return {"IPYTHONDIR": self._sockets}
 
     async def cleanup_resources(self, restart: bool = False) -> None:  # type: ignore[override]
         await super().cleanup_resources(restart)
