@@ -11,8 +11,6 @@ other defects, which do not. Then one large photo, for time and memory. Writes
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from data_prep.mini.benchmark import SIZE_FACTOR
 from data_prep.mini.canvas import SIZE, STRUCTURAL
 from data_prep.mini.generator import CATEGORIES, KINDS, Sample, kinds_of, sample
 from data_prep.mini.sets import SETS
+from data_prep.workers import spread
 from fap_lib.core.files import read_json, write_json
 from fap_lib.core.progress import bar
 from fap_lib.evaluation.metrics import image_metrics, pixel_metrics
@@ -115,12 +114,13 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     return value
 
 
-def cost(width: int, height: int, tile: int) -> dict[str, Any]:
-    """Processor seconds and memory of one photo; run it in a fresh process.
+def cost(size: tuple[int, int, int]) -> dict[str, Any]:
+    """Processor seconds and memory of one photo (width, height, tile); run it in a fresh process.
 
     grown: how much the peak of resident memory rose from one small image to this one, in MiB; held: what of
     it the decoded photo and its map take.
     """
+    width, height, tile = size
     torch.set_num_threads(1)
     detector = Detector.load("paper", device="cpu", tile=tile)
     photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -197,10 +197,9 @@ def costs(found: dict[str, Any]) -> str:
 def main() -> None:
     """Measure everything and write results and pages."""
     torch.set_num_threads(1)
-    photos = []
+    photos: list[dict[str, Any]] = []
     for photo in PHOTOS:  # first, while this process is small: a child's peak begins at its parent's
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            photos.append(pool.submit(cost, *photo).result())
+        photos += spread(cost, [photo], "a large photo", 1)
     about = {"cpu": processor(), "torch": torch.__version__}
     write_json(RESULTS, {"about": about, "ways": [measure(*way) for way in WAYS], "photos": photos})
     pages.write_pages()

@@ -62,8 +62,8 @@ class SocketKernelManager(AsyncKernelManager):
         await super().start_kernel(pass_fds=self.holds, env=environment, **options)
 
     def _homes(self) -> dict[str, str]:
-        """Where IPython keeps its files: not in a user's home, which may be read-only or, in a container, absent,
-        and whose start-up files are none of the kit's."""
+        """Where IPython keeps its files: not in a user's home, which may be read-only or, in a container,
+        absent, and whose start-up files are none of the kit's."""
         try:
             Path.home()
         except RuntimeError:
