@@ -41,6 +41,15 @@ def test_the_front_page_leads_to_every_notebook_and_every_page():
     assert {page.resolve() for page in PAGES} - {README, ROOT / "docs" / "index.md"} <= reached
 
 
+def test_the_site_lists_every_page():
+    """Sphinx refuses a page that no table of contents names; this says it sooner."""
+    text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    named = {
+        line.strip() for part in re.findall(r"```{toctree}(.*?)```", text, re.DOTALL) for line in part.split()
+    }
+    assert {page.stem for page in PAGES} - {"README", "index"} <= named
+
+
 def test_the_citation_agrees_with_the_front_page_and_the_version():
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert cited["version"] == fap_lib.__version__
