@@ -43,6 +43,7 @@ html_theme_options = {
     "use_download_button": True,
     "launch_buttons": {"colab_url": "https://colab.research.google.com"},
     "show_toc_level": 2,
+    "navbar_persistent": [],  # the search field stands in the side bar
 }
 html_sourcelink_suffix = ""
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from fap_lib.core.files import write_text
 from fap_lib.lessons.lesson import Lesson, open_lesson
+from fap_lib.lessons.probing import ask, by_contrast
 from fap_lib.pictures.views import Look, look_at
 from fap_lib.runs.parameters import LessonRun
 
@@ -40,15 +41,23 @@ def main() -> None:
 
 
 def chosen(lesson: Lesson) -> list[int]:
-    """One image of a defect of each category, then normal ones; each the first of its kind in the dataset."""
+    """Images with a defect first: the typical one of all, then that of each other category; then normal ones.
+
+    Typical is the image in the middle when they are sorted by how much the anomaly map is raised on the defect,
+    as notebook 0 chooses. Of normal images it is the first of its category.
+    """
     records = lesson.cache.records
-    categories = list(dict.fromkeys(record.category for record in records))
-    firsts = [
-        next(i for i, record in enumerate(records) if record.category == name and record.label == label)
-        for label in (1, 0)
+    found = ask(lesson)
+    ranked = by_contrast(found.prediction.patch_map, found.anomalous)
+    typical = ranked[len(ranked) // 2]
+    categories = list(dict.fromkeys([records[typical].category, *(record.category for record in records)]))
+    own = {name: [i for i in ranked if records[i].category == name] for name in categories}
+    bad = [typical, *(own[name][len(own[name]) // 2] for name in categories[1:])]
+    good = [
+        next(i for i, record in enumerate(records) if record.category == name and record.label == 0)
         for name in categories
     ]
-    return firsts[:COUNT]
+    return [*bad, *good][:COUNT]
 
 
 def entry(look: Look) -> dict[str, Any]:
