@@ -43,7 +43,7 @@ def main() -> None:
 def chosen(lesson: Lesson) -> list[int]:
     """Images with a defect first: the typical one of all, then that of each other category; then normal ones.
 
-    Typical is the image in the middle when they are sorted by how much the anomaly map is raised on the defect,
+    Typical is the image in the middle when they are sorted by how far the anomaly map rises on the defect,
     as notebook 0 chooses. Of normal images it is the first of its category.
     """
     records = lesson.cache.records
