@@ -1,6 +1,7 @@
 """`fap doctor`: everything a grid lacks, at once."""
 
 import json
+import re
 
 import pytest
 import toy
@@ -43,6 +44,7 @@ def test_a_grid_that_can_run(monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", lambda _: "snakemake")
     assert main(["doctor", str(paths.WORKFLOW / "grids" / "ci.yaml")]) == 0
     findings = {each.what: each for each in doctor.examine(paths.WORKFLOW / "grids" / "ci.yaml")}
+    assert re.search(r"mini-\w+ \d+ (s|min)", findings["time"].found)
     assert "images a second of benchmarks/results/mini.json" in findings["time"].found
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Disk", (), {"free": 1000}))
     assert main(["doctor", str(paths.WORKFLOW / "grids" / "ci.yaml")]) == 1

@@ -43,10 +43,11 @@ def test_what_commands_need_is_in_the_wheel(installed, tmp_path):
         "runs = study.load_study()\n"
         "print(len([*paths.NOTEBOOKS.glob('*.ipynb')]), len(runs) > 1000, len(grid.presets()) > 10)\n"
         "print(grid.load_grid(paths.WORKFLOW / 'grids' / 'mini.yaml').profile, paths.GOLDEN.is_file())\n"
-        "print((paths.SNAPSHOT / 'results').is_dir(), mini.prompts('paper').is_file())\n",
+        "print((paths.SNAPSHOT / 'results').is_dir(), mini.prompts('paper').is_file())\n"
+        "print((paths.KIT / 'benchmarks' / 'results' / 'paper.json').is_file())\n",
     ).splitlines()
     here = len(list(paths.NOTEBOOKS.glob("*.ipynb")))
-    assert said == [f"True {installed / 'fap_lib'}", f"{here} True True", "mini True", "True True"]
+    assert said == [f"True {installed / 'fap_lib'}", f"{here} True True", "mini True", "True True", "True"]
 
 
 def test_the_wheel_has_no_outputs_of_runs_and_no_tests(installed):

@@ -132,16 +132,23 @@ def _time(grid: Grid, counts: dict[str, int]) -> list[Finding]:
     gpu = "GPU: not measured"
     if not rates:
         return [Finding("time", "note", f"CPU: not measured for the profile {grid.profile}; {gpu}")]
-    told = ", ".join(f"{name} {count / rates[0]:.0f} s" for name, count in counts.items())
+    told = ", ".join(f"{name} {_lasting(count / rates[0])}" for name, count in counts.items())
     total = sum(counts.values()) / rates[0]
     return [
         Finding(
             "time",
             "note",
-            f"CPU: {told}; one pass over all of them {total:.0f} s at the {rates[0]:.3g} images a second of "
+            f"CPU: {told}; one pass over all of them {_lasting(total)} at the {rates[0]:.3g} images a second of "
             f"benchmarks/results/{results.name} (two cores). {gpu}",
         )
     ]
+
+
+def _lasting(seconds: float) -> str:
+    """`40 s`, `12 min` or `3.5 h`, in the unit that says most."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _disk(grid: Grid, features: FeatureSettings, counts: dict[str, int]) -> Finding:
