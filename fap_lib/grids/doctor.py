@@ -138,8 +138,8 @@ def _time(grid: Grid, counts: dict[str, int]) -> list[Finding]:
         Finding(
             "time",
             "note",
-            f"CPU: {told}; one pass over all of them {_lasting(total)} at the {rates[0]:.3g} images a second of "
-            f"benchmarks/results/{results.name} (two cores). {gpu}",
+            f"CPU: {told}; one pass over all of them {_lasting(total)} at the {rates[0]:.3g} images a second "
+            f"of benchmarks/results/{results.name} (two cores). {gpu}",
         )
     ]
 
