@@ -1,0 +1,21 @@
+"""The table of mutants is up to date: each piece of code to be replaced still stands where it is looked for."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).parent / "mutation" / "run.py"
+SPEC = importlib.util.spec_from_file_location("mutation_run", FILE)
+run = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(run)
+
+
+@pytest.mark.parametrize("mutant", run.chosen([]), ids=lambda mutant: mutant["name"].replace(" ", "-"))
+def test_a_mutant_changes_code_that_is_there(mutant):
+    changed = run.mutated(mutant["file"], mutant["old"], mutant["new"])
+    compile(changed, mutant["file"], "exec")
+    for line in mutant["tests"]:
+        for word in line.split():
+            if word.startswith("tests/"):
+                assert (run.ROOT / word.split("::")[0]).is_file(), word
