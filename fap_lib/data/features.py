@@ -2,8 +2,9 @@
 
 A cache is a folder with three plain arrays (global features, patch features, masks packed to bits),
 one row an image, and a table of what each row was made from. A row counts only while its image and
-mask are unchanged and its checksum holds; every other row is made again. The folder's name is a hash
-of what all rows depend on: weights, preprocessing, image size, blocks, precision, kit code, records.
+mask are unchanged and its checksum holds; every other row is made again, to the same bits. The folder's
+name is a hash of what all rows depend on: weights, preprocessing, image size, blocks, precision, kit code,
+records.
 """
 
 import hashlib
@@ -223,12 +224,16 @@ def _fill(
     settings: FeatureSettings,
     batch_size: int,
 ) -> None:
-    chunks = [stale[start : start + batch_size].tolist() for start in range(0, len(stale), batch_size)]
+    # Whole batches, always the same: an image's last bits depend on the company it is encoded in.
+    first = sorted({index - index % batch_size for index in stale.tolist()})
+    chunks = [list(range(start, min(start + batch_size, len(records)))) for start in first]
+    wanted = set(stale.tolist())
     title = f"features of {manifest.name}"
     with store.writing() as writer:
         pairs_of_chunks = decoded(manifest, records, tower.image_size, chunks, settings.stored_resize)
         for chunk, pairs in bar(zip(chunks, pairs_of_chunks, strict=True), title, len(chunks)):
             image, patches = encode(backbone, tower, np.stack([pixels for pixels, _ in pairs]))
             for row, index in enumerate(chunk):
-                bits = np.packbits(pairs[row][1])
-                writer.put(index, stamps[index], image=image[row], patches=patches[row], masks=bits)
+                if index in wanted:
+                    bits = np.packbits(pairs[row][1])
+                    writer.put(index, stamps[index], image=image[row], patches=patches[row], masks=bits)

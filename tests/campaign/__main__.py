@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--twice", type=int, default=10, help="pairs of each step that may run twice")
     for name, count in (("reproduce", 15), ("paper", 10), ("demo", 6)):
         parser.add_argument(f"--{name}", type=int, default=count, help=f"kills of `fap {name}`")
+    parser.add_argument("--places", action=argparse.BooleanOptionalAction, default=True, help="disks, paths")
     parser.add_argument("--minutes", type=float, default=0, help="of fuzzing, for each of three parsers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--page", action="store_true", help="write docs/campaign.md at the end")
@@ -43,8 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
         kills.kill(world, chosen.kills, log)
         kills.twice(world, chosen.twice, log)
         flips.flip(world, chosen.flips, log)
-        places.disks(world, log)
-        places.elsewhere(world, log)
+        if chosen.places:
+            places.disks(world, log)
+            places.elsewhere(world, log)
         for name in whole.commands(world):
             whole.whole(world, name, getattr(chosen, name), log)
         fuzz.fuzz(world, chosen.minutes, log)
