@@ -1,16 +1,21 @@
 """Every path, name and number a command takes: refused in one sentence, at once, before anything is done."""
 
+import errno
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from fap_lib.cli import main
 from fap_lib.core import arguments, paths
 from fap_lib.core.errors import SHOWN, KitError, shown
+from fap_lib.core.files import sha256
 
 LONG = "x" * 300
 
@@ -227,3 +232,35 @@ def test_a_new_place_is_checked_and_not_made(tmp_path: Path):
     assert arguments.new_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert arguments.new_file(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert list(tmp_path.iterdir()) == []
+
+
+SHUT = {"a reader that has enough": "| true", "a full disk": "> /dev/full"}
+
+
+@pytest.mark.parametrize("end", SHUT.values(), ids=SHUT)
+def test_output_that_cannot_be_written_is_no_traceback(end):
+    command = f"set -o pipefail; {shlex.quote(sys.executable)} -m fap_lib.cli data list {end}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"fap: the output cannot be written \((Broken pipe|No space left on device)\)\.\n", done.stderr
+    )
+
+
+def test_what_may_not_be_read_is_said_in_a_sentence(monkeypatch, capsys):
+    """Whoever looks first: as root, and in a list of all files, every file can be read."""
+    refused = PermissionError(errno.EACCES, "Permission denied", "/closed/meta.json")
+    monkeypatch.setattr(Path, "is_file", Mock(side_effect=refused))
+    assert main(["data", "check", "./x"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "fap: /closed/meta.json cannot be used (Permission denied); change its permissions"
+    )
+    monkeypatch.setattr(Path, "is_file", Mock(side_effect=OSError(errno.EBADF, "a defect", "x")))
+    with pytest.raises(OSError, match="a defect"):
+        main(["data", "check", "./x"])
+
+
+def test_a_file_whose_bytes_cannot_be_read_has_no_hash():
+    with pytest.raises(KitError, match=r"the file /proc/self/mem cannot be read \(Input/output error\)"):
+        sha256(Path("/proc/self/mem"))

@@ -293,6 +293,14 @@ def test_a_dataset_that_calls_itself_what_no_folder_can_be_called(tmp_path, name
     refused(read_manifest, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "line", ['{"image": []}', '{"split": []}', '{"split": "test", "image": {}}', "{}", "[]", "3", "{", '"x"']
+)
+def test_a_list_of_images_with_nonsense(dataset, line):
+    (dataset.root / "manifest.jsonl").write_text(line + "\n")
+    refused(read_manifest, dataset.root)
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),

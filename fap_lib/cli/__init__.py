@@ -5,7 +5,9 @@ argument take no time.
 """
 
 import argparse
+import errno
 import logging
+import os
 import sys
 
 from fap_lib import __version__
@@ -25,6 +27,7 @@ from fap_lib.cli import (
 )
 from fap_lib.core.arguments import Parser
 from fap_lib.core.errors import KitError
+from fap_lib.core.files import unusable
 from fap_lib.runs import preparation
 
 
@@ -33,15 +36,33 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = argparse.Namespace()
     try:
         make_parser().parse_args(arguments, chosen)
-        return chosen.run(chosen) or 0
+        code = chosen.run(chosen) or 0
+        if sys.stdout:
+            sys.stdout.flush()  # here, where what is wrong with it can be said
+        return code
     except KitError as error:
         print(f"fap: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC):
+            _drop_output()
+            sentence: object = f"the output cannot be written ({error.strerror})."
+        elif (sentence := unusable(error)) is None:
+            raise
+        print(f"fap: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         logging.getLogger("asyncio").disabled = True  # a cell that was cut off has nothing to add
         goes_on = "continues" if getattr(chosen, "resumes", False) else "starts over"
         print(f"fap: interrupted; the same command {goes_on}.", file=sys.stderr)
         return 130
+
+
+def _drop_output() -> None:
+    """Drop what is still to be printed where nothing can be: a reader ended (`fap data list | head`), or the
+    disk is full. Python would stumble over it once more at the end."""
+    if sys.stdout:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_parser() -> Parser:

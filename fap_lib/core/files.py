@@ -38,6 +38,19 @@ _ADVICE = {
 }
 
 
+_UNREADABLE = {errno.EIO, errno.ESTALE}
+
+
+def unusable(error: OSError) -> KitError | None:
+    """The sentence about a path that cannot be read or written, where permissions or the disk are why; None
+    for anything else, which is a defect of the kit."""
+    if error.filename is None or error.errno not in {*_ADVICE, *_UNREADABLE}:
+        return None
+    return KitError(
+        f"{error.filename} cannot be used ({error.strerror}); change its permissions, or give another path."
+    )
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full disk or a missing permission under `path` into a `KitError`."""
@@ -211,9 +224,16 @@ def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of the file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Hexadecimal SHA-256 of the file's content.
+
+    Raises:
+        KitError: it is missing, or cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise KitError(f"the file {path} cannot be read ({error.strerror}).") from error
 
 
 @contextmanager

@@ -179,12 +179,17 @@ def _check_unedited(root: Path, splits: dict[Split, list[Record]]) -> None:
     """
     meta = root / "meta.json"
     advice = f"prepare the dataset again, or, if the change is meant, remove {DETAILS}"
-    told = {(row.get("split"), row.get("image")): row for row in read_lines(root / DETAILS, "details")}
+    told: dict[tuple[str, str], dict[str, Any]] = {}
+    for number, row in enumerate(read_lines(root / DETAILS, "details"), 1):
+        split, image = row.get("split"), row.get("image")
+        if not isinstance(split, str) or not isinstance(image, str):
+            raise KitError(f"{root / DETAILS} is damaged: line {number} names no image; {advice}.")
+        told[split, image] = row
     for split, records in splits.items():
         for record in records:
-            row = told.pop((split, record.image), None)
-            if row is None:
+            if (split, record.image) not in told:
                 raise KitError(f"{meta} lists {record.image}, which {DETAILS} does not; {advice}.")
+            row = told.pop((split, record.image))
             for name in _COMPARED:
                 if (found := asdict(record)[name]) != row.get(name):
                     raise KitError(

@@ -27,6 +27,7 @@ from fap_lib.inference.result import Evidence, Result, WholeMap
 from fap_lib.inference.tiles import OVERLAP, Grid, TiledMap, Tiling
 from fap_lib.model import Prediction
 from fap_lib.official.checkpoint import open_prompts
+from fap_lib.official.inspection import check_fits
 
 SHIPPED = ("paper", "released")
 """Prompts that come with the kit, learned on its own mini CLIP."""
@@ -354,6 +355,7 @@ def _open(path: Path, weights: str | Path | None, profile: str | None) -> tuple[
     """
     if path.is_file() and not is_safetensors(path):  # the authors', which name no CLIP
         chosen = load_profile(profile or "paper")
+        check_fits(path, chosen.features)  # before weights are fetched for what is no checkpoint
         backbone = load_backbone(chosen.features.backbone, weights or chosen.features.weights)
         return backbone, open_prompts(path, backbone, chosen.features), chosen.scoring.sigma
     features = FeatureSettings.parse(read_header(path)["features"])
