@@ -5,18 +5,16 @@ of the file system, as it does there: the counts are equal, the drawn normal pie
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 from data_prep.layouts import Splits, by_stem, folders, held_out, image_files, part
+from data_prep.strips import Box, Strip
 from fap_lib.core.errors import KitError
 from fap_lib.data.manifest import Record, Split
 
 Cut = Callable[[Path, tuple[str, ...], Path], Splits]
-Box = tuple[int, int, int, int]
-"""Left, upper, right, lower, in pixels."""
 
 AITEX_DEFECTS = {
     "002": "Broken_end",
@@ -36,20 +34,6 @@ AITEX_DEFECTS = {
 
 
 AITEX_WITHOUT_MASK = "0100_025_08"
-
-
-@dataclass(frozen=True)
-class Strip:
-    """A raw image that is cut: its mask files (several are united; none: all of it is normal), the name its
-    pieces begin with, what its anomalous pieces show, and whether its other pieces count as normal.
-    boxes: image size to pieces."""
-
-    image: Path
-    masks: tuple[Path, ...]
-    name: str
-    defect: str
-    others_normal: bool
-    boxes: Callable[[int, int], list[Box]]
 
 
 def sdd(root: Path, categories: tuple[str, ...], folder: Path) -> Splits:

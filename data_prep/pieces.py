@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_prep.cuts import Strip
+from data_prep.strips import Strip
 from fap_lib.core.errors import KitError
 from fap_lib.data.images import binarise, open_image
 from fap_lib.data.manifest import Record

@@ -1,4 +1,4 @@
-"""The table of mutants is up to date: each piece of code to be replaced still stands where it is looked for."""
+"""The table of mutants is up to date: each piece of code to be replaced still stands where it is sought."""
 
 import importlib.util
 from pathlib import Path

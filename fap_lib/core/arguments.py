@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from fap_lib.core.errors import KitError, shown
+from fap_lib.core.numbers import SEED
 
 LONGEST_NAME = 120
 """Bytes of a name; file systems take 255, and the kit puts something before and behind it."""
 
-SEED = 2**32 - 1
-"""The largest seed that all of NumPy, torch and the kit take."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fap_lib.core.arguments import SEED
 from fap_lib.core.documents import load_yaml
 from fap_lib.core.errors import SHOWN, KitError, nearest, shown
+from fap_lib.core.numbers import SEED
 
 PROFILES = Path(__file__).parent / "profiles"
 

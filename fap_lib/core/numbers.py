@@ -1,6 +1,9 @@
-"""Numbers as text."""
+"""Numbers: their ranges, and how they are written."""
 
 import math
+
+SEED = 2**32 - 1
+"""The largest seed that all of NumPy, torch and the kit take."""
 
 
 def plus_minus(value: float, half: float = math.nan, sign: str = "", absent: str = "-") -> str:

@@ -6,10 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from fap_lib.core import arguments, paths
-from fap_lib.core.arguments import SEED
 from fap_lib.core.config import Mode, Profile, Settings, load_profile
 from fap_lib.core.documents import load_yaml
 from fap_lib.core.errors import KitError, nearest, shown
+from fap_lib.core.numbers import SEED
 from fap_lib.runs import preparation
 
 OWN = "faprompt"
