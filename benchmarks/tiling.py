@@ -11,27 +11,24 @@ other defects, which do not. Then one large photo, for time and memory. Writes
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks import pages
+from benchmarks import pages, tiling_tables
 from benchmarks.measure import processor
+from benchmarks.tiling_tables import GROWN, LAID, RESULTS
 from data_prep.mini.benchmark import SIZE_FACTOR
 from data_prep.mini.canvas import SIZE, STRUCTURAL
 from data_prep.mini.generator import CATEGORIES, KINDS, Sample, kinds_of, sample
 from data_prep.mini.sets import SETS
 from data_prep.workers import spread
-from fap_lib.core.files import read_json, write_json
+from fap_lib.core.files import write_json
 from fap_lib.core.progress import bar
 from fap_lib.evaluation.metrics import image_metrics, pixel_metrics
 from fap_lib.inference.detector import Detector
-from fap_lib.inference.tiles import OVERLAP
 from fap_lib.runs.record import peak_memory_mb
-
-RESULTS = Path(__file__).parent / "results" / "tiling.json"
 
 GOOD, EACH, EACH_STRUCTURAL = 20, 2, 6
 """Images a category: normal, of each defect, and of each structural fault."""
@@ -44,8 +41,6 @@ WAYS = ((4, None), (4, 192), (4, 96), (1, None), (1, 48))
 
 PHOTOS = ((1500, 1000, 518), (3000, 2000, 518), (6000, 4000, 518))
 """Width, height and tile of the photos whose cost is measured."""
-
-LAID, GROWN = "small defects", "structural faults of objects"
 
 
 def drawn(scale: int) -> Iterator[tuple[str, str, Sample]]:
@@ -145,55 +140,6 @@ def tiles_of(detector: Detector, width: int, height: int) -> int:
     return len(grid.boxes()) if grid else 0
 
 
-def tables() -> dict[str, str]:
-    """The tables of the last run, by name."""
-    found = read_json(RESULTS, "table of figures") if RESULTS.is_file() else None
-    missing = "Not yet measured: `python -m benchmarks.tiling`."
-    return {
-        "tiling quality": quality(found) if found else missing,
-        "tiling cost": costs(found) if found else missing,
-    }
-
-
-def quality(found: dict[str, Any]) -> str:
-    """Whole images against tiles."""
-    lines = [
-        f"| images | tiles | seconds an image | image AUROC | {LAID} | {GROWN} | pixel AUROC | AUPRO |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in found["ways"]:
-        tiles = f"{row['tiles']} of {row['tile']} px" if row["tile"] else "none"
-        figures = [f"{row[name]:.1f}" for name in ("image", LAID, GROWN, "pixel", "aupro")]
-        cells = [f"{row['side']} px", tiles, f"{row['seconds']:.3f}", *figures]
-        lines.append("| " + " | ".join(cells) + " |")
-    about = found["about"]
-    note = (
-        f"Shipped prompts (`paper`), mini CLIP at {SIZE} px, overlap {OVERLAP:g}; "
-        f"{found['ways'][0]['images']} images of eight categories, means over categories in per cent; "
-        f"processor seconds on one thread of {about['cpu']}, torch {about['torch']}. Generated images: no "
-        "figure here says anything of real ones."
-    )
-    return "\n".join([*lines, "", note])
-
-
-def costs(found: dict[str, Any]) -> str:
-    """What one photo costs."""
-    lines = [
-        "| photo | tiles | processor seconds | memory gained, MiB | of it the photo and its map, MiB |",
-        "|---|---|---|---|---|",
-    ]
-    for row in found["photos"]:
-        cells = [
-            f"{row['width']} x {row['height']}",
-            f"{row['tiles']} of {row['tile']} px",
-            f"{row['seconds']:.1f}",
-            str(row["grown"]),
-            str(row["held"]),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Measure everything and write results and pages."""
     torch.set_num_threads(1)
@@ -203,7 +149,7 @@ def main() -> None:
     about = {"cpu": processor(), "torch": torch.__version__}
     write_json(RESULTS, {"about": about, "ways": [measure(*way) for way in WAYS], "photos": photos})
     pages.write_pages()
-    print("\n\n".join(tables().values()))
+    print("\n\n".join(tiling_tables.tables().values()))
 
 
 if __name__ == "__main__":
