@@ -22,6 +22,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
@@ -208,6 +209,7 @@ def _words(name: str) -> list[str]:
     return plain.replace("ground truth", "groundtruth").replace("no defect", "nodefect").split()
 
 
+@lru_cache(maxsize=4096)
 def _is_masks(name: str) -> bool:
     words = _words(name)
     if _ROLES.issuperset(words):
@@ -215,12 +217,14 @@ def _is_masks(name: str) -> bool:
     return words[-1] in _SURELY_MASKS
 
 
+@lru_cache(maxsize=4096)
 def _part(name: str) -> str | None:
     """The part of a dataset that a folder of this name is, if it is one."""
     words = _words(name)
     return next((PARTS[word] for word in words if word in PARTS and _ROLES.issuperset(words)), None)
 
 
+@lru_cache(maxsize=4096)
 def _name(name: str) -> str | None:
     """What a folder's name says beside its role: `good`, a category or a kind; None if nothing."""
     if _is_masks(name):
@@ -276,8 +280,8 @@ def _apart(
     beside = []
     for key, mask, how in masks:
         if len(images[key]) != 1:
-            names = " and ".join(image.path.name for image in images[key])
-            raise KitError(f"{mask.path} in {root} fits both {names}; rename one of them.")
+            names = " and of ".join(image.path.name for image in images[key]) or "another mask"
+            raise KitError(f"{mask.path} in {root} could be a mask of {names}; rename one of them.")
         beside.append((images[key][0], mask, how))
     return [image for same in images.values() for image in same], beside
 

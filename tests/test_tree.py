@@ -104,6 +104,16 @@ TREES: dict[str, tuple[str, str]] = {
         test x bent bent/b.jpg < masks/b.png
         test x hole hole/c.jpg < masks/c_gt.png""",
     ),
+    "a mask above the kinds is a defect's rather than a normal image's": (
+        "good/0.jpg bent/0.jpg masks/0.png",
+        """test x good good/0.jpg
+        test x bent bent/0.jpg < masks/0.png""",
+    ),
+    "a mask of no part is of an image to test": (
+        "train/0.jpg test/0.jpg masks/0.png",
+        """train x good train/0.jpg
+        test x ? test/0.jpg < masks/0.png""",
+    ),
     "masks within the kinds": (
         "good/a.jpg bent/images/b.jpg bent/masks/b.png hole/c.jpg hole/c_mask.png",
         """test x good good/a.jpg
@@ -177,8 +187,8 @@ def test_folders_and_files_of_masks_by_their_usual_names(folder, end):
 
 def test_a_file_that_is_not_used_is_named_under_why():
     account = read(
-        *("train/good/1.png", "train/bent/2.png", "test/good/3.png", "test/bent/4.png", "val/good/5.png"),
-        *("ground_truth/bent/4.png", "ground_truth/bent/9.png", "ground_truth/good/3.png"),
+        *("train/good/1.png", "train/bent/4.png", "test/good/3.png", "test/bent/4.png", "val/good/5.png"),
+        *("val/bent/4.png", "ground_truth/bent/4.png", "ground_truth/bent/9.png", "ground_truth/good/3.png"),
         *("cover.png", "readme.txt", ".git", "test/bent/._4.png", "test/Thumbs.db", "val/masks/good/5.png"),
     )
     assert lines(account) == {
@@ -187,8 +197,8 @@ def test_a_file_that_is_not_used_is_named_under_why():
         "test x bent test/bent/4.png < ground_truth/bent/4.png",
     }
     assert account.unused == {
-        tree.TRAINED: ["train/bent/2.png"],
-        tree.VALIDATION: ["val/good/5.png", "val/masks/good/5.png"],
+        tree.TRAINED: ["train/bent/4.png"],
+        tree.VALIDATION: ["val/bent/4.png", "val/good/5.png", "val/masks/good/5.png"],
         tree.UNPAIRED: ["ground_truth/bent/9.png"],
         tree.OF_NORMAL: ["ground_truth/good/3.png"],
         tree.BESIDE: ["cover.png"],
@@ -213,6 +223,10 @@ def test_a_file_that_is_not_used_is_named_under_why():
             "good/0.jpg bent/1.jpg hole/1.jpg masks/1.png",
             "masks/1.png in /data/x fits both bent/1.jpg and hole",
         ),
+        (
+            "a.jpg a_mask.png a_mask_gt.png",
+            "a_mask_gt.png in /data/x could be a mask of another mask; rename",
+        ),
         ("images/a.jpg masks/1.png", "no mask in /data/x/masks is called as an image"),
         (
             "test/good/a.jpg test/hole/a.jpg ground_truth/hole/1.png",
@@ -236,7 +250,7 @@ def test_two_photographs_of_one_stem_are_two_images():
     both = {"test x good good/Y92.jpg", "test x good good/Y92.png"}
     assert lines(read(*paths, photographs=".jpg .png")) == both
     for masks in ("good/Y92_mask.bmp", "masks/Y92.bmp"):
-        with pytest.raises(KitError, match=r"Y92.*\.bmp in /data/x fits both .*Y92.jpg and .*Y92.png"):
+        with pytest.raises(KitError, match=r"Y92.*\.bmp in /data/x (could|fits).* .*Y92.jpg and .*Y92.png"):
             read(*paths, masks, photographs=".jpg .png")
 
 
