@@ -36,9 +36,10 @@ _PLAIN = 0.9  # share of a mask's pixels that have one of its two most frequent 
 
 @dataclass(frozen=True)
 class Understood:
-    """A folder's images, each of a kind, and its files that are not used, under why."""
+    """A folder's images, each of a kind; how its masks are read; its files that are not used, under why."""
 
     images: list[tree.Image]
+    rule: MaskRule
     unused: dict[str, list[str]]
 
     def records(self, raw: str, mask: Callable[[tree.Image], str]) -> dict[Split, list[Record]]:
@@ -95,8 +96,9 @@ def own(source: Path, name: str | None = None, destination: Path | None = None) 
     return read_manifest(folder)
 
 
-def in_place(root: Path) -> list[Record]:
-    """The test images of a folder where they are. A mask in several files is united in the cache.
+def in_place(root: Path) -> tuple[list[Record], MaskRule]:
+    """The test images of a folder where they are, and how its masks are read. A mask in several files is
+    united in the cache.
 
     Raises:
         KitError: as `understand`.
@@ -116,7 +118,7 @@ def in_place(root: Path) -> list[Record]:
     splits = understood.records("", mask)
     trained = {"training images": [record.image for record in splits["train"]]}
     say({**understood.unused, **(trained if splits["train"] else {})})
-    return splits["test"]
+    return splits["test"], understood.rule
 
 
 def understand(root: Path) -> Understood:
@@ -126,13 +128,13 @@ def understand(root: Path) -> Understood:
         KitError: no images to test, files that contradict each other, a mask that cannot be read.
     """
     found = tree.account(root, tree.files(root), lambda path: _is_plain(root / path))
-    images = _labelled(root, found.images)
+    images, rule = _labelled(root, found.images)
     if not any(image.split == "test" for image in images):
         raise KitError(
             f"there are no images to test in {root}; expected images, or subfolders such as good and the "
             "names of defects, or test/good and test/DEFECT."
         )
-    return Understood(images, found.unused)
+    return Understood(images, rule, found.unused)
 
 
 def describe(manifest: Manifest) -> str:
@@ -192,10 +194,10 @@ def _grey(mask: Image.Image) -> np.ndarray:
     return np.maximum(values >> 8, values > 0).astype(np.uint8)
 
 
-def _labelled(root: Path, images: list[tree.Image]) -> list[tree.Image]:
+def _labelled(root: Path, images: list[tree.Image]) -> tuple[list[tree.Image], MaskRule]:
     """The images with a kind each: where no folder says it, an empty mask means normal, and no mask unknown.
 
-    All masks are read by one rule, as they are when pixels are scored.
+    All masks are read by one rule, which comes with them, as they are when pixels are scored.
     """
     rules: tuple[MaskRule, MaskRule] = ("nonzero", "half")
     counts: dict[str, dict[MaskRule, int]] = {}
@@ -210,13 +212,11 @@ def _labelled(root: Path, images: list[tree.Image]) -> list[tree.Image]:
             return image
         if not image.masks:
             return replace(image, kind=UNKNOWN)
-        return (
-            replace(image, kind=BY_MASK)
-            if counts[image.path][rule]
-            else replace(image, kind="good", masks=())
-        )
+        if counts[image.path][rule]:
+            return replace(image, kind=BY_MASK)
+        return replace(image, kind="good", masks=())
 
-    return [kind(image) for image in images]
+    return [kind(image) for image in images], rule
 
 
 def _is_plain(path: Path) -> bool:

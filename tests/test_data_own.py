@@ -19,6 +19,7 @@ from fap_lib.core import files, paths
 from fap_lib.core.errors import KitError
 from fap_lib.data.images import load_image, load_mask, open_image
 from fap_lib.data.manifest import read_manifest
+from fap_lib.inference.sources import gather
 from fap_lib.runs.preparation import own_images
 
 SIZE = (40, 30)
@@ -93,7 +94,7 @@ def test_a_mask_in_several_files_is_united(parted, capsys):
     manifest = own(parted)
     (bent,) = (record for record in manifest.records("test") if record.label)
     assert bent.mask == "masks/test/bent/1.png.png"
-    (scored,) = (record for record in own_images(parted) if record.label)
+    (scored,) = (record for record in own_images(parted)[0] if record.label)
     assert "not used: 1 training images: train/good/9.png" in capsys.readouterr().err
     for path in (manifest.root / bent.mask, parted / scored.mask):
         rows_ = load_mask(path, "half", SIZE, 30).any(axis=1)
@@ -102,6 +103,19 @@ def test_a_mask_in_several_files_is_united(parted, capsys):
     mask(parted / "ground_truth" / "bent" / "1" / "000.png", (9, 9))
     with pytest.raises(KitError, match="are masks of one image, but not of one size"):
         own_images(parted)
+
+
+def test_masks_are_scored_by_the_rule_that_labels_them(tmp_path):
+    """A JPEG mask's noise is anomalous neither for the label nor for the pixels; class numbers for both."""
+    for name, kind, value in (("photos", "jpg", 255), ("classes", "png", 2)):
+        image(tmp_path / name / "images" / "a.png", SIZE)
+        mask(tmp_path / name / "masks" / f"a.{kind}", SIZE, value, box=(0.25, 0.25, 0.75, 0.75))
+    sources = gather([str(tmp_path / "photos"), str(tmp_path / "classes")], 40)
+    assert sources.labels == [1, 1]
+    assert sources.rules == ["half", "nonzero"]
+    shares = sources.masks(np.arange(2)).float().mean((1, 2)).tolist()
+    assert shares == pytest.approx([0.225, 0.225], abs=0.001)
+    assert sources.part([1]).masks(np.arange(1)).float().mean().item() == pytest.approx(0.225, abs=0.001)
 
 
 def test_files_that_are_not_used_are_named(tmp_path, capsys):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fap_lib.core import arguments, paths
 from fap_lib.core.errors import KitError
-from fap_lib.data.manifest import Manifest, Record, read_manifest
+from fap_lib.data.manifest import Manifest, MaskRule, Record, read_manifest
 
 
 def known() -> list[str]:
@@ -72,8 +72,9 @@ def check_job(train: str | None, tests: list[str], data: Path) -> None:
         raise KitError(f"{train} is among the datasets its own prompts are tested on; take it out.")
 
 
-def own_images(folder: Path) -> list[Record]:
-    """The images to score in a folder of one's own, with labels and masks where its form says them.
+def own_images(folder: Path) -> tuple[list[Record], MaskRule]:
+    """The images to score in a folder of one's own, with labels and masks where its form says them; and how
+    its masks are read.
 
     Files that are not used are named on stderr.
 
