@@ -299,6 +299,7 @@ def test_bars_have_a_group_a_dataset():
     ]
     figure = style.dataset_bars(pd.DataFrame(rows), "image", "auroc")
     assert len(figure.axes[0].patches) == 6
+    assert figure.axes[0].get_ylabel() == "image AUROC, %"
 
 
 def test_a_missing_bar_says_so_and_a_zero_does_not():

@@ -118,8 +118,9 @@ def test_one_prompt_is_as_good_as_ten_within_its_interval():
 
 
 def test_a_picture_of_moves_has_a_row_for_each_choice():
-    moves = {"one choice": {"image AUROC": 1.0}, "another": {"image AUROC": -2.0, "AUPRO": 30.0}}
+    moves = {"one choice": {"image AUROC": 1.0}, "another": {"image AUROC": -2.0, "AUPRO": -0.03}}
     figure = evidence.moves(moves, {"image AUROC": 0.9, "AUPRO": 7.4}, "the method")
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == list(moves)
     assert [axis.get_title() for axis in figure.axes] == ["image AUROC", "AUPRO"]
     assert all(axis.get_xlim()[1] > 0 for axis in figure.axes)
+    assert [[text.get_text() for text in axis.texts] for axis in figure.axes] == [["+1.0", "-2.0"], ["0.0"]]

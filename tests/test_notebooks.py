@@ -270,3 +270,18 @@ def test_notebooks_have_one_number_each():
 def test_no_paragraph_stands_twice(path: Path):
     paragraphs = [part for part in prose(read(path)).split("\n\n") if len(part) > 60 and "```" not in part]
     assert sorted(set(paragraphs)) == sorted(paragraphs)
+
+
+@EACH
+def test_names_and_words_are_plain(path: Path):
+    notebook = read(path)
+    names = {
+        node.id
+        for cell in code(notebook)
+        for node in ast.walk(ast.parse(cell.source))
+        if isinstance(node, ast.Name)
+    }
+    assert not names & {"sick", "crowd", "lot", "theirs"}
+    assert not re.search(
+        r"\bheadless|fget", prose(notebook) + "".join(cell.source for cell in code(notebook))
+    )

@@ -50,7 +50,17 @@ def in_plane(axis: Axes, groups: dict[str, np.ndarray], prompts: np.ndarray, lab
     axis.scatter(prompts[:1, 0], prompts[:1, 1], marker="s", s=45, color="black", label="normal prompt")
     axis.scatter(prompts[1:, 0], prompts[1:, 1], marker="^", s=30, color="black", label="abnormality prompts")
     for point, place, name in zip(prompts[1:], _beside(axis, prompts[1:]), labels, strict=True):
-        axis.annotate(name, point, place, textcoords="offset points", fontsize=8, ha="center", va="center")
+        line = dict(arrowstyle="-", color="0.4", lw=0.6, shrinkA=1, shrinkB=1)
+        axis.annotate(
+            name,
+            point,
+            place,
+            textcoords="offset points",
+            fontsize=8,
+            ha="center",
+            va="center",
+            arrowprops=line,
+        )
 
 
 def _beside(axis: Axes, points: np.ndarray, distance: float = 10) -> list[tuple[float, float]]:
@@ -100,11 +110,13 @@ def differences(found: pd.DataFrame, order: list[str] | None = None, kind: str =
     axes[0].set(yticks=range(len(names)), ylim=(len(names) - 0.4, -0.6))
     axes[0].set_yticklabels(names)
     signs = {
-        "95 % interval of one comparison": Line2D([], [], color=PALETTE[0], lw=3),
-        "of all rows at once": Line2D([], [], color=PALETTE[0], lw=0.8),
+        "gain": Line2D([], [], color=PALETTE[0], marker="o", ls="", ms=5),
+        "loss": Line2D([], [], color=PALETTE[5], marker="o", ls="", ms=5),
+        "95 % interval of one comparison": Line2D([], [], color="0.3", lw=3),
+        "of all rows at once": Line2D([], [], color="0.3", lw=0.8),
         "one cell": Line2D([], [], color="0.45", marker="|", ls="", ms=5),
     }
-    figure.legend(signs.values(), signs.keys(), loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(signs.values(), signs.keys(), loc="outside lower center", ncols=len(signs), fontsize=8)
     return figure
 
 
@@ -124,7 +136,7 @@ def moves(found: dict[str, dict[str, float]], method: dict[str, float], name: st
         for place, value in enumerate(values):
             if not np.isnan(value):
                 axis.annotate(
-                    f"{value:+.1f}",
+                    "0.0" if abs(value) < 0.05 else f"{value:+.1f}",
                     (value, place),
                     (3 if value >= 0 else -3, 0),
                     textcoords="offset points",
@@ -132,7 +144,7 @@ def moves(found: dict[str, dict[str, float]], method: dict[str, float], name: st
                     va="center",
                     fontsize=7,
                 )
-        reach = 1.7 * max(abs(gain), *(abs(value) for value in values if not np.isnan(value)))
+        reach = 2 * max(abs(gain), *(abs(value) for value in values if not np.isnan(value)))
         axis.set(xlim=(-reach, reach), xlabel="points", title=metric)
     first = np.atleast_1d(axes)[0]
     first.set(yticks=range(len(found)), ylim=(len(found) - 0.4, -0.6))
@@ -153,7 +165,7 @@ def scores_by_group(scores: np.ndarray, groups: np.ndarray, anomalous: np.ndarra
         own = anomalous == kind
         height = np.array([names.index(name) for name in groups[own]]) + (0.17 if kind else -0.17)
         axis.plot(scores[own], height, marker, color=PALETTE[int(kind)], markersize=5, label=label)
-    axis.set(xlim=(0, 1), xlabel="score", yticks=range(len(names)), yticklabels=names)
+    axis.set(xlim=(-0.01, 1.01), xlabel="score", yticks=range(len(names)), yticklabels=names)
     axis.invert_yaxis()
     figure.legend(loc="outside upper right", ncols=2)
     return figure

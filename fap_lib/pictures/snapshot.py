@@ -42,7 +42,7 @@ def picture(look: Look, view: View) -> Figure:
     scale = figure.add_axes((0.37, 0.37, 0.26, 0.02))
     figure.colorbar(shown, cax=scale, orientation="horizontal", label="abnormal probability")
 
-    bars = figure.add_axes((0.2, 0.1, 0.78, 0.15))
+    bars = figure.add_axes((0.22, 0.1, 0.76, 0.15))
     numbers = {**look.parts, "image score": look.score}
     bars.barh(list(numbers), list(numbers.values()), color=["0.75"] * len(look.parts) + [PALETTE[0]])
     bars.axvline(view.threshold, color=LINE, linewidth=1.8)

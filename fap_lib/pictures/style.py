@@ -25,6 +25,9 @@ COLOURS = "cividis"  # readable with every kind of colour vision, and in grey
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 """Okabe and Ito's colours, told apart with every kind of colour vision."""
 
+METRICS = {"auroc": "AUROC", "ap": "AP", "aupro_official": "AUPRO"}
+"""Metrics as axes name them."""
+
 STORED_DPI, SHOWN_DPI = 144, 100
 """Pixels an inch in a notebook's stored pictures, and the size at which a browser shows them."""
 
@@ -49,7 +52,7 @@ def outline(axis: Axes, mask: np.ndarray | Tensor) -> None:
         axis.contour(np.asarray(mask), levels=[0.5], colors=colour, linewidths=width)
 
 
-def show(figure: Figure, alt: str, colours: int = 256) -> None:
+def show(figure: Figure, alt: str) -> None:
     """Display a figure in a notebook, with an alternative text, and close it.
 
     The output is HTML: Jupyter and nbconvert drop the alternative text of a plain picture. Stored pictures
@@ -57,7 +60,7 @@ def show(figure: Figure, alt: str, colours: int = 256) -> None:
     colours: a notebook with outputs must stay small.
 
     Args:
-        alt: says what is to be seen, for those who do not see it. colours: fewer make photographs smaller.
+        alt: says what is to be seen, for those who do not see it.
     """
     from IPython.display import display
 
@@ -67,7 +70,7 @@ def show(figure: Figure, alt: str, colours: int = 256) -> None:
     plt.close(figure)
     picture = Image.open(drawn).convert("RGB")
     # The other methods dull a colour that few pixels have, such as that of a thin line.
-    picture.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=8).save(stored, format="png", optimize=True)
+    picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=8).save(stored, format="png", optimize=True)
     display({"text/html": image_tag(stored.getvalue(), alt, width), "text/plain": alt}, raw=True)
 
 
@@ -183,7 +186,7 @@ def dataset_bars(means: pd.DataFrame, level: str, metric: str) -> Figure:
         for bar, value in zip(bars, values, strict=True):
             if np.isnan(value):  # else it would look like zero
                 axis.text(bar.get_x() + bar.get_width() / 2, 1, "none", rotation=90, ha="center", fontsize=6)
-    axis.set(ylim=(0, 100), xlabel="tested on", ylabel=f"{level} {metric}, %")
+    axis.set(ylim=(0, 100), xlabel="tested on", ylabel=f"{level} {METRICS.get(metric, metric)}, %")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return figure
 
@@ -213,7 +216,12 @@ def obtained_and_reported(comparison: pd.DataFrame, method: str) -> Figure:
         for marker, ((title, mode), own) in zip("ox^v", ways, strict=False):
             name = mode if title == "FAPrompt" else title
             axis.plot(own["obtained"], own["dataset"].map(datasets.index), marker, label=f"obtained, {name}")
-        axis.set(xlim=(0, 100), xlabel="%", title=f"{level} {metric}", yticks=range(len(datasets)))
+        axis.set(
+            xlim=(0, 100),
+            xlabel="%",
+            title=f"{level} {METRICS.get(metric, metric)}",
+            yticks=range(len(datasets)),
+        )
         axis.set_yticklabels(datasets)
     axes[0, 0].invert_yaxis()
     handles, labels = axes[0, 0].get_legend_handles_labels()
