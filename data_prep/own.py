@@ -116,7 +116,7 @@ def in_place(root: Path) -> tuple[list[Record], MaskRule]:
         return str(place)
 
     splits = understood.records("", mask)
-    trained = {"training images": [record.image for record in splits["train"]]}
+    trained = {"in train": [record.image for record in splits["train"]]}
     say({**understood.unused, **(trained if splits["train"] else {})})
     return splits["test"], understood.rule
 
@@ -161,7 +161,8 @@ def say(unused: dict[str, list[str]]) -> None:
     for why, names in unused.items():
         shown = ", ".join(name if name.isprintable() else repr(name) for name in names[:_NAMED])
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        print(f"not used: {len(names)} {why}: {shown}{more}", file=sys.stderr)
+        files = "1 file" if len(names) == 1 else f"{len(names)} files"
+        print(f"{files} not used ({why}): {shown}{more}", file=sys.stderr)
 
 
 def unite(masks: Sequence[Path], target: Path) -> None:

@@ -52,13 +52,13 @@ _ENDING = re.compile(
 )
 
 # Why a file is not used.
-NO_IMAGE = "no images"
+NO_IMAGE = "no image"
 HIDDEN = "hidden"
-VALIDATION = "of a validation part"
-BESIDE = "beside the parts train and test"
-TRAINED = "in subfolders of train other than good"
-OF_NORMAL = "masks of normal images"
-UNPAIRED = "masks of no image"
+VALIDATION = "in a validation part"
+BESIDE = "beside train and test"
+TRAINED = "in train, but not in good"
+OF_NORMAL = "mask of a normal image"
+UNPAIRED = "mask of no image"
 
 
 @dataclass(frozen=True)

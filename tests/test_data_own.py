@@ -95,7 +95,7 @@ def test_a_mask_in_several_files_is_united(parted, capsys):
     (bent,) = (record for record in manifest.records("test") if record.label)
     assert bent.mask == "masks/test/bent/1.png.png"
     (scored,) = (record for record in own_images(parted)[0] if record.label)
-    assert "not used: 1 training images: train/good/9.png" in capsys.readouterr().err
+    assert "1 file not used (in train): train/good/9.png" in capsys.readouterr().err
     for path in (manifest.root / bent.mask, parted / scored.mask):
         rows_ = load_mask(path, "half", SIZE, 30).any(axis=1)
         assert rows_.tolist() == ([True] * 5 + [False] * 5) * 2 + [False] * 10
@@ -126,11 +126,12 @@ def test_files_that_are_not_used_are_named(tmp_path, capsys):
     text(root / "new\nline.txt")
     manifest = own(root)
     assert capsys.readouterr().err.splitlines()[:2] == [
-        "not used: 5 masks of normal images: good/b_mask.png, good/c_mask.png, good/d_mask.png and 2 more",
-        "not used: 1 no images: 'new\\nline.txt'",
+        "5 files not used (mask of a normal image): good/b_mask.png, good/c_mask.png, good/d_mask.png "
+        "and 2 more",
+        "1 file not used (no image): 'new\\nline.txt'",
     ]
     about = json.loads((manifest.root / "dataset.json").read_text())
-    assert about["unused"] == {"masks of normal images": 5, "no images": 1}
+    assert about["unused"] == {"mask of a normal image": 5, "no image": 1}
 
 
 def test_a_plain_folder_is_unlabelled_and_scored(tmp_path, capsys):
