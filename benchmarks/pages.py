@@ -2,13 +2,13 @@
 
 A page takes a table where it has the lines `<!-- NAME -->` and `<!-- end -->`; what stands between them is
 replaced. Names are `PROFILE TABLE`, for what `make bench` measures (`benchmarks.report`), `study`, for the
-study of the mini world (`benchmarks.study_tables`), and `tiling TABLE` (`benchmarks.tiling_tables`).
+study of the mini world (`benchmarks.study_tables`), and those of `benchmarks.detector_tables`.
 """
 
 import re
 from pathlib import Path
 
-from benchmarks import report, study_tables, tiling_tables
+from benchmarks import detector_tables, report, study_tables
 from fap_lib.core import paths
 from fap_lib.core.errors import KitError, nearest
 from fap_lib.core.files import write_text
@@ -27,7 +27,7 @@ def pages() -> list[Path]:
 def tables() -> dict[str, str]:
     """All tables that a page may have, by name, of the committed results."""
     study = {"study": study_tables.excerpt(load_study())}
-    return report.tables(report.measured()) | study | tiling_tables.tables()
+    return report.tables(report.measured()) | study | detector_tables.tables()
 
 
 def filled(page: str, known: dict[str, str]) -> str:

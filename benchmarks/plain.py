@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import open_clip
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock
 from scipy.ndimage import gaussian_filter
 from skimage import measure
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from fap_lib.clip.backbone import Backbone
 from fap_lib.clip.image_tower import resize_positions
+from fap_lib.clip.plain import CLIP, ResidualAttentionBlock
 from fap_lib.core.config import FeatureSettings, ScoreSettings, TrainSettings
 from fap_lib.data.encoding import load_pair
 from fap_lib.data.manifest import Manifest
@@ -60,7 +59,7 @@ def fused(
 
 @torch.no_grad()
 def encode_image(
-    clip: open_clip.CLIP, pixels: Tensor, vv_blocks: int, attend: Attend = explicit
+    clip: CLIP, pixels: Tensor, vv_blocks: int, attend: Attend = explicit
 ) -> tuple[Tensor, Tensor]:
     """Global (B, D) and dense (B, 1 + N, D) features."""
     visual = clip.visual
@@ -84,7 +83,7 @@ def encode_image(
     return x[:, 0] @ visual.proj, tokens
 
 
-def encode_prompts(clip: open_clip.CLIP, tokens: Tensor, deep: Tensor, end: int, attend: Attend) -> Tensor:
+def encode_prompts(clip: CLIP, tokens: Tensor, deep: Tensor, end: int, attend: Attend) -> Tensor:
     """Text features (S, D) of prompts (S, L, width) whose end token stands at `end`."""
     length = tokens.shape[1]
     x = tokens + clip.positional_embedding[:length]
@@ -99,7 +98,7 @@ def encode_prompts(clip: open_clip.CLIP, tokens: Tensor, deep: Tensor, end: int,
 
 
 def text_features(
-    clip: open_clip.CLIP,
+    clip: CLIP,
     model: FAPrompt,
     bias: Tensor | float = 0.0,
     attend: Attend = explicit,
@@ -138,7 +137,7 @@ class Forward(NamedTuple):
 
 
 def predict(
-    clip: open_clip.CLIP,
+    clip: CLIP,
     model: FAPrompt,
     image: Tensor,
     tokens: Tensor,
@@ -178,7 +177,7 @@ def upsample(probability: Tensor, size: int) -> Tensor:
 
 @torch.no_grad()
 def score_image(
-    clip: open_clip.CLIP,
+    clip: CLIP,
     model: FAPrompt,
     pixels: Tensor,
     vv_blocks: int,
@@ -195,7 +194,7 @@ def score_image(
 
 
 def training_loss(
-    clip: open_clip.CLIP,
+    clip: CLIP,
     model: FAPrompt,
     pixels: Tensor,
     label: Tensor,

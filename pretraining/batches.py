@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import open_clip
 import torch
 from torch import Tensor
 
@@ -12,6 +11,8 @@ from data_prep.mini.canvas import COLOURS, SIZE
 from data_prep.mini.captions import StateWords
 from data_prep.mini.generator import CATEGORIES, KINDS
 from fap_lib.clip import mini
+from fap_lib.clip.conventions import OPENAI_MEAN, OPENAI_STD
+from fap_lib.clip.tokenizer import Tokenizer
 from pretraining.pool import Pool
 from pretraining.recipes import Recipe
 
@@ -25,7 +26,7 @@ class Vocabulary:
     """
 
     def __init__(self) -> None:
-        self.tokenizer = open_clip.SimpleTokenizer()
+        self.tokenizer = Tokenizer()
         tokens = {token for text in captions.vocabulary() for token in self.tokenizer.encode(text)}
         self.rows = sorted(tokens | {self.tokenizer.sot_token_id, self.tokenizer.eot_token_id})
         self._row = {token: row for row, token in enumerate(self.rows)}
@@ -66,8 +67,8 @@ def make_batch(pool: Pool, by_category: list[np.ndarray], recipe: Recipe, step: 
     views = [_look(pool, row, side, states, rng) for row in _rows(by_category, count, rng)]
     regions = [(owner, region) for owner, view in enumerate(views) for region in view.regions]
     images = torch.from_numpy(np.stack([view.pixels for view in views])).permute(0, 3, 1, 2).float() / 255
-    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(3, 1, 1)
-    std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(3, 1, 1)
+    mean = torch.tensor(OPENAI_MEAN).view(3, 1, 1)
+    std = torch.tensor(OPENAI_STD).view(3, 1, 1)
     return Batch(
         (images - mean) / std,
         torch.from_numpy(np.stack([view.corner for view in views])),

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import torch
 from torch.optim import AdamW, Optimizer
 
 from data_prep.mini.generator import CATEGORIES
 from fap_lib.clip import mini
+from fap_lib.clip.plain import CLIP
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import atomic, write_text
 from fap_lib.core.progress import bar
@@ -87,7 +87,7 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     write_text(written, note)
 
 
-def _new_clip(vocabulary: Vocabulary, recipe: Recipe) -> open_clip.CLIP:
+def _new_clip(vocabulary: Vocabulary, recipe: Recipe) -> CLIP:
     clip = mini.build(len(vocabulary.rows))
     if recipe.text_only:
         clip.visual.load_state_dict(mini.load_mini(mini.MINI).visual.state_dict())
@@ -95,7 +95,7 @@ def _new_clip(vocabulary: Vocabulary, recipe: Recipe) -> open_clip.CLIP:
     return clip
 
 
-def _optimizer(clip: open_clip.CLIP, recipe: Recipe) -> Optimizer:
+def _optimizer(clip: CLIP, recipe: Recipe) -> Optimizer:
     """AdamW; biases, norms and the temperature are not decayed."""
     learned = [value for value in clip.parameters() if value.requires_grad]
     decayed = [value for value in learned if value.ndim >= 2]
@@ -113,7 +113,7 @@ def _rate(step: int, recipe: Recipe) -> float:
     return recipe.learning_rate * rise * (1 + math.cos(math.pi * step / recipe.steps)) / 2
 
 
-def _restore(state: Path, clip: open_clip.CLIP, optimizer: Optimizer, device: str) -> int:
+def _restore(state: Path, clip: CLIP, optimizer: Optimizer, device: str) -> int:
     """The step to go on with: 0 without a saved state."""
     if not state.exists():
         return 0
@@ -123,7 +123,7 @@ def _restore(state: Path, clip: open_clip.CLIP, optimizer: Optimizer, device: st
     return int(saved["step"])
 
 
-def _save(state: Path, clip: open_clip.CLIP, optimizer: Optimizer, step: int) -> None:
+def _save(state: Path, clip: CLIP, optimizer: Optimizer, step: int) -> None:
     with atomic(state) as temporary:
         torch.save({"clip": clip.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, temporary)
 

@@ -1,16 +1,16 @@
 """The three losses of the pre-training, from one forward pass of both towers."""
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from data_prep.mini.canvas import SIZE
+from fap_lib.clip.plain import CLIP
 from pretraining.batches import PATCH, Batch, Vocabulary
 
 
-def image_features(clip: open_clip.CLIP, pixels: Tensor, corner: Tensor) -> tuple[Tensor, Tensor]:
+def image_features(clip: CLIP, pixels: Tensor, corner: Tensor) -> tuple[Tensor, Tensor]:
     """Windows with the position embeddings of their true place: (B, D) and patch tokens (B, N, D)."""
     visual = clip.visual
     patches = visual.conv1(pixels)
@@ -29,7 +29,7 @@ def image_features(clip: open_clip.CLIP, pixels: Tensor, corner: Tensor) -> tupl
     return (x.mean(1) @ visual.proj).float(), (x @ visual.proj).float()
 
 
-def text_features(clip: open_clip.CLIP, tokens: Tensor) -> Tensor:
+def text_features(clip: CLIP, tokens: Tensor) -> Tensor:
     """(B, L) rows to (B, D), unit length. The towers run only as far as the longest caption."""
     length = tokens.shape[1]
     x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
@@ -40,7 +40,7 @@ def text_features(clip: open_clip.CLIP, tokens: Tensor) -> Tensor:
     return F.normalize((x @ clip.text_projection).float(), dim=-1)
 
 
-def losses(clip: open_clip.CLIP, batch: Batch, vocabulary: Vocabulary) -> tuple[Tensor, dict[str, float]]:
+def losses(clip: CLIP, batch: Batch, vocabulary: Vocabulary) -> tuple[Tensor, dict[str, float]]:
     """The sum of the three losses, and what to log: each loss, and how often a region found its own words."""
     device = clip.logit_scale.device
     texts = sorted({*batch.texts, *batch.region_texts})

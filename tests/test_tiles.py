@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import toy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -53,6 +53,7 @@ grids = st.tuples(
 ).filter(lambda drawn: max(drawn[1:]) > drawn[0].size)
 
 
+@settings(deadline=None, max_examples=60)
 @given(grids)
 def test_every_pixel_is_covered_and_weights_sum_to_one(drawn):
     tiling, width, height = drawn
@@ -72,6 +73,7 @@ def test_every_pixel_is_covered_and_weights_sum_to_one(drawn):
     np.testing.assert_allclose(total, 1, atol=1e-9)
 
 
+@settings(deadline=None, max_examples=60)
 @given(grids)
 def test_neighbours_overlap_and_no_tile_is_superfluous(drawn):
     tiling, width, _ = drawn
@@ -84,6 +86,7 @@ def test_neighbours_overlap_and_no_tile_is_superfluous(drawn):
     assert (len(axis.starts) - 2) * longest < axis.length - axis.side
 
 
+@settings(deadline=None, max_examples=60)
 @given(grids, st.floats(0, 1))
 def test_a_uniform_map_stays_uniform(drawn, value):
     tiling, width, height = drawn

@@ -1,14 +1,29 @@
 """The towers compute what open_clip computes, only once and without touching the model."""
 
 import hashlib
+import string
+import subprocess
+import sys
 
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from fap_lib.clip.backbone import RANDOM, TINY, Backbone, load_backbone
+from fap_lib.clip import mini, plain
+from fap_lib.clip.backbone import _TINY_CONFIG, RANDOM, TINY, Backbone, load_backbone
 from fap_lib.clip.image_tower import resize_positions
+from fap_lib.clip.tokenizer import Tokenizer
 from fap_lib.core.errors import KitError
+
+
+def theirs(backbone: Backbone) -> open_clip.CLIP:
+    """open_clip's model with the tiny CLIP's weights."""
+    clip = open_clip.CLIP(**_TINY_CONFIG)
+    clip.load_state_dict(backbone.clip.state_dict())
+    return clip.eval()
 
 
 def fingerprint(backbone: Backbone) -> str:
@@ -19,7 +34,7 @@ def fingerprint(backbone: Backbone) -> str:
 def test_plain_tokens_and_class_token_are_open_clips(backbone):
     pixels = torch.randn(2, 3, 42, 42, generator=torch.manual_seed(0))
     features = backbone.image_tower(42, vv_blocks=0, class_norm=True)(pixels)
-    expected = backbone.clip.visual.forward_intermediates(
+    expected = theirs(backbone).visual.forward_intermediates(
         pixels, indices=1, normalize_intermediates=True, output_fmt="NLC"
     )
     assert torch.allclose(features.image, expected["image_features"], atol=1e-5)
@@ -97,7 +112,7 @@ def test_lower_precisions_stay_near(precision, limit):
 
 def test_prefix_and_suffix_equal_the_whole_sequence_of_77_tokens(backbone):
     tower, text = backbone.text_tower, "a photo of a damaged metal nut."
-    expected = backbone.clip.encode_text(backbone.tokenizer([text]))
+    expected = theirs(backbone).encode_text(backbone.tokenizer([text]))
     tokens = tower.embed(text)
     for cut in (1, 4, len(tokens) - 1):
         prefix = tower.prompts(tokens[:cut], torch.zeros(0, 4, tower.width), [])[0]
@@ -134,3 +149,89 @@ def test_random_names_weights_from_a_seed_for_every_backbone():
     assert load_backbone(TINY, RANDOM).weights_sha256 == load_backbone(TINY).weights_sha256
     with pytest.raises(KitError, match="draws its weights from a seed and reads none from here"):
         load_backbone(TINY, "here.safetensors")
+
+
+SCALED = {
+    "embed_dim": 32,
+    "vision_cfg": {
+        "image_size": 32,
+        "layers": 2,
+        "width": 64,
+        "patch_size": 16,
+        "ls_init_value": 1e-4,
+        "mlp_ratio": 3.0,
+    },
+    "text_cfg": {"context_length": 20, "vocab_size": 300, "layers": 2, "width": 32, "heads": 2},
+}
+
+
+@pytest.mark.parametrize("config", [_TINY_CONFIG, mini.CONFIG, SCALED])
+def test_a_seed_draws_what_open_clip_draws_and_it_computes_the_same(config):
+    made = []
+    for build in (open_clip.CLIP, plain.CLIP):
+        torch.manual_seed(4)
+        made.append(build(**config).eval())
+    one, other = (clip.state_dict() for clip in made)
+    assert list(one) == list(other)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert [name for name, _ in made[0].named_parameters()] == [n for n, _ in made[1].named_parameters()]
+    assert torch.equal(made[0].attn_mask, made[1].attn_mask)
+    ids = torch.randint(0, 300, (3, config["text_cfg"]["context_length"]), generator=torch.manual_seed(5))
+    with torch.no_grad():
+        assert torch.allclose(made[1].encode_text(ids), made[0].encode_text(ids, normalize=True), atol=1e-6)
+
+
+PLAIN = ["A photo of a damaged object.", " don't ", "", "two  spaces", "one two " * 60, "a" * 100]
+ODD = [
+    *("na\u00efve caf\u00e9 & \ufb01ne \u201cquotes\u201d", "&lt;b&gt;", "a\x0bb\tc\n"),
+    *("<start_of_text> hi <end_of_text>", "\u65e5\u672c \U0001f600 12\u00bd"),
+]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.text(max_size=40) | st.text(string.printable, max_size=80), max_size=5))
+@example(
+    [
+        "A photo of a damaged object.",
+        " don't ",
+        "",
+        "na\u00efve caf\u00e9 & \ufb01ne \u201cquotes\u201d",
+        "&lt;b&gt;",
+    ]
+)
+@example(
+    [
+        "a" * 100,
+        "one two " * 60,
+        "<start_of_text> hi <end_of_text>",
+        "\u65e5\u672c \U0001f600 12\u00bd",
+        "a\x0bb\tc",
+    ]
+)
+def test_the_tokenizer_is_open_clips(texts):
+    for text in texts:
+        ids = THEIRS.encode(text)
+        assert OWN.encode(text) == ids
+        assert OWN.decode(ids) == THEIRS.decode(ids)
+    if texts:
+        assert torch.equal(OWN(texts), THEIRS(texts))
+
+
+THEIRS, OWN = open_clip.SimpleTokenizer(), Tokenizer()
+
+
+def test_the_tokenizers_tables_are_open_clips():
+    assert OWN.encoder == THEIRS.encoder
+    assert OWN.decoder == THEIRS.decoder
+    assert (OWN.sot_token_id, OWN.eot_token_id) == (THEIRS.sot_token_id, THEIRS.eot_token_id)
+
+
+def test_the_mini_clip_starts_without_open_clip():
+    """It brings torchvision and timm along, which take longer than all the rest."""
+    code = (
+        "import sys; from fap_lib import Detector; Detector.load('paper', device='cpu'); "
+        "print([name for name in ('open_clip', 'torchvision', 'timm', 'sklearn', 'pandas', 'matplotlib')"
+        " if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import torch
-from open_clip.pretrained import get_pretrained_cfg
 from torch import Tensor
 
-from fap_lib.clip import mini, published
+from fap_lib.clip import mini
 from fap_lib.clip.conventions import DEFAULT, Conventions
 from fap_lib.clip.image_tower import ImageTower
+from fap_lib.clip.plain import CLIP, causal_mask
 from fap_lib.clip.state_file import read_state
 from fap_lib.clip.text_tower import TextTower
+from fap_lib.clip.tokenizer import VOCABULARY, Tokenizer
 from fap_lib.core import arguments
 from fap_lib.core.config import Precision
 from fap_lib.core.errors import KitError
@@ -30,7 +30,7 @@ RANDOM = "random"
 TINY = "tiny-random"
 """A CLIP of toy size with random weights: it exercises every path of the kit and knows nothing."""
 
-_TINY_CONFIG = {
+_TINY_CONFIG: dict[str, Any] = {
     "embed_dim": 64,
     "vision_cfg": {"image_size": 42, "layers": 4, "width": 128, "head_width": 64, "patch_size": 14},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 4},
@@ -47,8 +47,8 @@ class Backbone:
     """
 
     name: str
-    clip: open_clip.CLIP
-    tokenizer: open_clip.SimpleTokenizer
+    clip: CLIP
+    tokenizer: Tokenizer
     trained: bool
     """False for weights drawn from a seed: no result made with them means anything."""
     conventions: Conventions = DEFAULT
@@ -130,13 +130,15 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
             raise KitError(
                 f"the backbone {TINY} draws its weights from a seed and reads none from {weights}."
             )
-        clip = _seeded(lambda: open_clip.CLIP(**_TINY_CONFIG))
-        backbone = Backbone(name, clip, _tokenizer(), False, Conventions(quick_gelu=True))
+        clip = _seeded(lambda: CLIP(**_TINY_CONFIG))
+        backbone = Backbone(name, clip, Tokenizer(), False, Conventions(quick_gelu=True))
     elif name in (mini.MINI, mini.SILENT):
         own = arguments.place(weights) if weights and weights != RANDOM else None
         clip = _seeded(mini.build if weights == RANDOM else lambda: mini.load_mini(name, own))
-        backbone = Backbone(name, clip, _tokenizer(), weights != RANDOM)
+        backbone = Backbone(name, clip, Tokenizer(), weights != RANDOM)
     else:
+        from fap_lib.clip import published  # open_clip, which is slow to import
+
         config = _config(name)
         state, conventions = None, Conventions.of_architecture(published.parse(name).architecture)
         if weights != RANDOM:
@@ -145,10 +147,10 @@ def load_backbone(name: str, weights: str | Path | None = None) -> Backbone:
             state, conventions = _read(name, path, weights is None or ":" in name)
         # Where a file has all values, no memory and no random draw is spent on what it replaces.
         with torch.device("cpu" if state is None else "meta"):
-            clip = _seeded(lambda: open_clip.CLIP(**config | {"quick_gelu": conventions.quick_gelu}))
+            clip = _seeded(lambda: CLIP(**config | {"quick_gelu": conventions.quick_gelu}))
         if state is not None:
             _fill(clip, state, f"the weights {path} do not fit {name}")
-        tokenizer = _tokenizer(config["text_cfg"]["context_length"])
+        tokenizer = Tokenizer(config["text_cfg"]["context_length"])
         backbone = Backbone(name, clip, tokenizer, state is not None, conventions)
     _ = backbone.weights_sha256
     return backbone
@@ -171,11 +173,7 @@ def save_weights(backbone: Backbone, path: Path) -> None:
     write_tensors(path, backbone.clip.state_dict(), header)
 
 
-def _tokenizer(context: int = 77) -> open_clip.SimpleTokenizer:
-    return open_clip.SimpleTokenizer(context_length=context)
-
-
-def _seeded(build: Callable[[], open_clip.CLIP]) -> open_clip.CLIP:
+def _seeded(build: Callable[[], CLIP]) -> CLIP:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return build()
@@ -187,9 +185,11 @@ def _config(name: str) -> dict[str, Any]:
     Raises:
         KitError: unknown name, or another architecture.
     """
+    from fap_lib.clip import published  # open_clip, which is slow to import
+
     config = published.configuration(name, (TINY, mini.MINI, mini.SILENT))
-    if (size := config["text_cfg"]["vocab_size"]) != mini.VOCABULARY:
-        raise KitError(f"the backbone {name} has {size} tokens, and CLIP's tokenizer {mini.VOCABULARY}.")
+    if (size := config["text_cfg"]["vocab_size"]) != VOCABULARY:
+        raise KitError(f"the backbone {name} has {size} tokens, and CLIP's tokenizer {VOCABULARY}.")
     return config
 
 
@@ -199,11 +199,12 @@ def _read(name: str, path: Path, by_tag: bool) -> tuple[dict[str, Tensor], Conve
     Args:
         by_tag: whether the file, unless it says something itself, holds the published weights of this name.
     """
+    from fap_lib.clip import published
+
     architecture, tag = published.parse(name)
     if not path.is_file():
         raise KitError(f"there are no weights at {path}; check the path.")
-    url = str(get_pretrained_cfg(architecture, published.OPENAI).get("url"))
-    if path.suffix != ".safetensors" and sha256(path) in url:
+    if path.suffix != ".safetensors" and sha256(path) in published.address(architecture):
         # OpenAI's archive is TorchScript; it is opened only because its content is known.
         conventions = Conventions.of_published(architecture, published.OPENAI)
         return torch.jit.load(path, map_location="cpu").state_dict(), conventions
@@ -220,7 +221,7 @@ def _read(name: str, path: Path, by_tag: bool) -> tuple[dict[str, Tensor], Conve
     )
 
 
-def _fill(clip: open_clip.CLIP, state: dict[str, Tensor], problem: str) -> None:
+def _fill(clip: CLIP, state: dict[str, Tensor], problem: str) -> None:
     wanted = clip.state_dict()
     for key, value in wanted.items():
         if key not in state:
@@ -230,6 +231,5 @@ def _fill(clip: open_clip.CLIP, state: dict[str, Tensor], problem: str) -> None:
                 f"{problem}: {key} has the shape {tuple(state[key].shape)}, needed is {tuple(value.shape)}."
             )
     clip.load_state_dict({key: state[key].float().contiguous() for key in wanted}, assign=True)
-    # The one tensor that no file holds: a token sees itself and those before it.
-    mask = torch.full(clip.attn_mask.shape, float("-inf")).triu(1)
-    clip.register_buffer("attn_mask", mask, persistent=False)
+    # The one tensor that no file holds.
+    clip.register_buffer("attn_mask", causal_mask(len(clip.attn_mask)), persistent=False)

@@ -8,10 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import open_clip
 from safetensors import safe_open
 
-from fap_lib.clip import published
 from fap_lib.core.errors import KitError
 
 INTERPOLATION = "bicubic"
@@ -20,6 +18,10 @@ INTERPOLATION = "bicubic"
 _KEY = "conventions"
 
 Triple = tuple[float, float, float]
+
+OPENAI_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
+"""Of the channels of the images that OpenAI trained on."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,15 @@ class Conventions:
     """
 
     quick_gelu: bool = False
-    mean: Triple = open_clip.OPENAI_DATASET_MEAN
-    std: Triple = open_clip.OPENAI_DATASET_STD
+    mean: Triple = OPENAI_MEAN
+    std: Triple = OPENAI_STD
 
     @classmethod
     def of_architecture(cls, name: str) -> Self:
         """Those of open_clip's architecture `name`, for weights that say nothing of themselves."""
-        return cls(open_clip.get_model_config(name).get("quick_gelu", False))
+        from open_clip import get_model_config  # slow to import
+
+        return cls(get_model_config(name).get("quick_gelu", False))
 
     @classmethod
     def of_published(cls, name: str, tag: str) -> Self:
@@ -46,6 +50,8 @@ class Conventions:
         Raises:
             KitError: there are none, or they want a way of resizing that the kit does not have.
         """
+        from fap_lib.clip import published  # open_clip, which is slow to import
+
         noted = published.noted(f"{name}:{tag}")
         if (wanted := noted.get("interpolation", INTERPOLATION)) != INTERPOLATION:
             raise KitError(

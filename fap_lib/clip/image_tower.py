@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from fap_lib.clip.attention import attend, project_qkv
+from fap_lib.clip.plain import QuickGELU, ResidualAttentionBlock, VisionTransformer
 from fap_lib.core.errors import KitError
 
 
@@ -24,7 +24,7 @@ class ImageFeatures(NamedTuple):
 
 
 class ImageTower:
-    """An open_clip `VisionTransformer` run at one image size, with a value-value path.
+    """A `VisionTransformer` run at one image size, with a value-value path.
 
     In the last `vv_blocks` blocks a second residual stream runs beside CLIP's own: it adds attention
     in which the values are also queries and keys, and skips the MLP. A patch then attends to patches

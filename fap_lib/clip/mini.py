@@ -5,15 +5,14 @@ It was trained from scratch on images the kit generates (`data_prep/mini`); the 
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from fap_lib.clip.plain import CLIP
+from fap_lib.clip.tokenizer import VOCABULARY
 from fap_lib.core.errors import KitError
 from fap_lib.core.tensors import read_tensors, write_tensors
-
-if TYPE_CHECKING:
-    import open_clip  # slow to import, and only needed to build a model
 
 MINI = "mini"
 """The mini CLIP's name as a backbone."""
@@ -22,9 +21,6 @@ SILENT = "mini-silent"
 """Its twin: the same image tower, and a text tower from captions whose state words say nothing."""
 
 WEIGHTS = Path(__file__).parent / "weights"
-
-VOCABULARY = 49408
-"""Tokens of CLIP's byte-pair encoding."""
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 128,
@@ -43,11 +39,9 @@ TOKENS = "token_embedding.weight"
 ROWS = "token_embedding.rows"
 
 
-def build(vocabulary: int = VOCABULARY) -> "open_clip.CLIP":
+def build(vocabulary: int = VOCABULARY) -> CLIP:
     """The mini CLIP's architecture, with weights as the current random state draws them."""
-    import open_clip
-
-    return open_clip.CLIP(**CONFIG | {"text_cfg": CONFIG["text_cfg"] | {"vocab_size": vocabulary}})
+    return CLIP(**CONFIG | {"text_cfg": CONFIG["text_cfg"] | {"vocab_size": vocabulary}})
 
 
 def prompts(mode: str) -> Path:
@@ -62,7 +56,7 @@ def prompts(mode: str) -> Path:
     return path
 
 
-def load_mini(name: str, weights: Path | None = None) -> "open_clip.CLIP":
+def load_mini(name: str, weights: Path | None = None) -> CLIP:
     """The mini CLIP or its twin, on the CPU in float32. Call it under a fixed seed.
 
     Token rows that no caption used are not in the files; they stay as the seed draws them.
@@ -92,9 +86,7 @@ def load_mini(name: str, weights: Path | None = None) -> "open_clip.CLIP":
     return clip
 
 
-def save(
-    clip: "open_clip.CLIP", rows: list[int], path: Path, recipe: dict[str, str], text_only: bool
-) -> None:
+def save(clip: CLIP, rows: list[int], path: Path, recipe: dict[str, str], text_only: bool) -> None:
     """Write the weights in float16 with only the token rows that were trained.
 
     Args:

@@ -112,11 +112,15 @@ def noted(name: str) -> dict[str, Any]:
     )
 
 
+def address(name: str) -> str:
+    """Where published weights are; empty where nobody says it."""
+    return get_pretrained_cfg(*parse(name)).get("url", "")
+
+
 def weights_at_hand(name: str) -> Path | None:
     """A CLIP's weights in the models folder, or where open_clip keeps its downloads of them."""
     own = parse(name)
-    url = get_pretrained_cfg(*own).get("url", "")
-    file_name = url.rsplit("/", 1)[-1] or own.file
+    file_name = address(name).rsplit("/", 1)[-1] or own.file
     folder, downloads = paths.models(), Path("~/.cache/clip").expanduser()
     candidates = (folder / own.file, folder / file_name, downloads / file_name)
     return next((path for path in candidates if path.is_file()), None)

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from open_clip import CLIP, SimpleTokenizer
 from torch import Tensor, nn
 
 from fap_lib.clip.attention import attend, project_qkv
+from fap_lib.clip.plain import CLIP
+from fap_lib.clip.tokenizer import Tokenizer
 
 
 class Prefix(NamedTuple):
@@ -25,14 +26,13 @@ class Prefix(NamedTuple):
 
 
 class TextTower(nn.Module):
-    """The text half of an open_clip `CLIP`, frozen.
+    """The text half of a `CLIP`, frozen.
 
     Args:
         clip: the model; its text weights are used as they are (shared, not copied).
-        tokenizer: open_clip's BPE tokenizer.
     """
 
-    def __init__(self, clip: CLIP, tokenizer: SimpleTokenizer):
+    def __init__(self, clip: CLIP, tokenizer: Tokenizer):
         super().__init__()
         self.blocks = clip.transformer.resblocks
         self.token_embedding = clip.token_embedding

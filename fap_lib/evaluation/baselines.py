@@ -127,7 +127,7 @@ def text_features(backbone: Backbone, wording: Wording, name: str) -> Tensor:
         ]
         with torch.no_grad():
             tokens = backbone.tokenizer(sentences).to(device)
-            features = backbone.clip.encode_text(tokens, normalize=True)
+            features = backbone.clip.encode_text(tokens)
         classes.append(F.normalize(features.mean(0), dim=-1))
     return torch.stack(classes).cpu()
 

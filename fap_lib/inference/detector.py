@@ -283,7 +283,7 @@ class Detector:
         try:
             image = decode(picture, name)
             grid = self.tiling.grid(image.width, image.height) if self.tiling else None
-            large = as_rgb(image) if grid else None
+            large = (image if image.mode == "RGB" else as_rgb(image)) if grid else None
             pixels = rgb(image, size, self.features.stored_resize)
             return _Ready(name, index, image.width, image.height, pixels, large, grid)
         except KitError as error:  # returned, so that it comes in its turn

@@ -59,7 +59,7 @@ def sentence_features(backbone: Backbone, sentences: list[str]) -> Tensor:
     """(n, D) unit text features of sentences."""
     device = next(backbone.clip.parameters()).device
     with torch.no_grad():
-        return backbone.clip.encode_text(backbone.tokenizer(sentences).to(device), normalize=True)
+        return backbone.clip.encode_text(backbone.tokenizer(sentences).to(device))
 
 
 def nearest_sentences(features: Tensor, sentences: list[str], known: Tensor, count: int) -> pd.DataFrame:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import open_clip
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
@@ -23,6 +22,8 @@ from torch import Tensor
 
 from fap_lib.clip.backbone import Backbone
 from fap_lib.clip.image_tower import ImageFeatures
+from fap_lib.clip.plain import CLIP
+from fap_lib.clip.tokenizer import Tokenizer
 from fap_lib.core.config import Mode, ModelSettings, Settings, TrainSettings
 from fap_lib.core.errors import KitError, shown
 from fap_lib.core.untrusted import arrays, door
@@ -45,7 +46,7 @@ def draw(name: str, shape: tuple[int, ...], scale: float) -> np.ndarray:
 
 def build_backbone(config: dict[str, Any]) -> Backbone:
     """The CLIP of a parity file, weights drawn by the recipe."""
-    clip = open_clip.CLIP(
+    clip = CLIP(
         embed_dim=768,
         vision_cfg=dict(
             image_size=config["pos_size"],
@@ -64,7 +65,7 @@ def build_backbone(config: dict[str, Any]) -> Backbone:
     # Most of a large model's time goes into drawing; NumPy draws outside the interpreter lock.
     with torch.no_grad(), ThreadPoolExecutor() as pool:
         list(pool.map(fill, clip.state_dict().items()))
-    return Backbone("parity", clip, open_clip.SimpleTokenizer(), trained=False)
+    return Backbone("parity", clip, Tokenizer(), trained=False)
 
 
 def _weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
