@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import pages
+from benchmarks import detector_tables, pages
 from benchmarks.detector_tables import GROWN, LAID, TILING
 from benchmarks.measure import processor
 from data_prep.mini.benchmark import SIZE_FACTOR
