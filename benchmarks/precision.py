@@ -75,5 +75,7 @@ def subjects(folder: Path) -> Iterator[tuple]:
             return backbone, checkpoints.load_prompts(weights, backbone).model
 
         profile = load_profile(mini.MINI)
-        manifest = benchmark.generate(folder / "mini-val", "mini-val")
-        yield "mini CLIP and its prompts, mini-val", small, manifest, profile.features, profile.scoring
+        for data_name in ("mini-val", "mini-test"):
+            manifest = benchmark.generate(folder / data_name, data_name)
+            what = f"mini CLIP and its prompts, {data_name}"
+            yield what, small, manifest, profile.features, profile.scoring
