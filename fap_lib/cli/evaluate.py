@@ -20,21 +20,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "prompts", type=arguments.file, metavar="FILE", help="a checkpoint, or the authors' .pth"
     )
-    parser.add_argument(
-        "--data",
-        type=arguments.folder,
-        required=True,
-        metavar="FOLDER",
-        help="where raw or prepared datasets lie; needed",
-    )
-    parser.add_argument(
-        "--test",
-        dest="tests",
-        type=arguments.names,
-        required=True,
-        metavar="NAME,NAME",
-        help="the datasets to test on; needed",
-    )
+    arguments.add_datasets(parser)
     arguments.add_profile(parser, None, " (default: the one the prompts belong to)")
     arguments.add_settings(parser)
     arguments.add_run(parser, "evaluate-PROMPTS-on-TESTS")

@@ -17,23 +17,9 @@ def add_command(commands: argparse._SubParsersAction) -> None:
             "fap reproduce --data downloads --train mvtec --test visa,btad --profile paper",
         ),
     )
-    parser.add_argument(
-        "--data",
-        type=arguments.folder,
-        required=True,
-        metavar="FOLDER",
-        help="where raw or prepared datasets lie; needed",
-    )
+    arguments.add_datasets(parser)
     parser.add_argument(
         "--train", type=arguments.name, required=True, metavar="NAME", help="the dataset to learn on; needed"
-    )
-    parser.add_argument(
-        "--test",
-        dest="tests",
-        type=arguments.names,
-        required=True,
-        metavar="NAME,NAME",
-        help="the datasets to test on; needed",
     )
     arguments.add_profile(parser, "mini")
     arguments.add_settings(parser)

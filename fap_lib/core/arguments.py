@@ -289,6 +289,25 @@ def profile(value: str) -> str:
     return value
 
 
+def add_datasets(parser: argparse.ArgumentParser) -> None:
+    """Add `--data` and `--test` to a command: where datasets lie, and which to test on."""
+    parser.add_argument(
+        "--data",
+        type=folder,
+        required=True,
+        metavar="FOLDER",
+        help="where raw or prepared datasets lie; needed",
+    )
+    parser.add_argument(
+        "--test",
+        dest="tests",
+        type=names,
+        required=True,
+        metavar="NAME,NAME",
+        help="the datasets to test on; needed",
+    )
+
+
 def add_profile(parser: argparse.ArgumentParser, default: str | None, otherwise: str = "") -> None:
     """Add `--profile` to a command.
 
