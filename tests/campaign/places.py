@@ -15,6 +15,7 @@ SIZES = {"full disk": ("8k", "64k", "256k"), "read-only disk": ("8k",)}
 """Kinds of bad disks, and how large each is: too small for most steps from the start, or on their way."""
 
 ODD = 'it\'s a "place" für 部品'
+"""A folder's name with spaces, quotes and letters of other scripts."""
 
 PARTS = ("fap_lib", "data_prep", "pretraining", "notebooks", "workflow", "requirements.lock")
 """What of the checkout a run needs."""
@@ -48,44 +49,56 @@ def disks(world: World, log: Log) -> None:
 
 
 def elsewhere(world: World, log: Log) -> None:
-    """A copy of the kit in a path with spaces, quotes and letters of other scripts, without permission to
-    write to it, run from another working directory with umask 077, no HOME and LC_ALL=C: whole commands end
-    well, and all they make is in FAP_HOME."""
+    """Whole commands in an odd place: they end well, and all they make is in FAP_HOME."""
     kind = "odd place"
     base = world.home.parent / ODD
     words = _commands(base)
     if not log.missing(kind, len(words) + 1):
         return
     world.restore()
-    checkout, home = base / "kit", base / "home"
-    for part in PARTS:
-        target = checkout / part
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source = REPOSITORY / part
-        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
-    shutil.copytree(world.home / "data" / "toy-aux", home / "data" / "toy-aux")
+    before = lay_out(base)
+    shutil.copytree(world.home / "data" / "toy-aux", base / "home" / "data" / "toy-aux")
     shutil.copytree(world.home / "images", base / "images")
-    for path in [checkout, *checkout.rglob("*")]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    before = set(checkout.rglob("*"))
-    left_out = ("HOME", "PYTHONPATH", "LANG", "USER", "LOGNAME")
-    environment = {name: value for name, value in os.environ.items() if name not in left_out}
-    environment |= {"LC_ALL": "C", "PYTHONPATH": str(checkout), "FAP_HOME": str(home)}
-    powerless = POWERLESS if shutil.which(POWERLESS[0]) and os.geteuid() == 0 else []
-    code = "import os, sys; os.umask(0o077); from fap_lib.cli import main; sys.exit(main(sys.argv[1:]))"
     for number in range(len(words)):
-        done = subprocess.run(
-            [*powerless, sys.executable, "-c", code, *words[number]],
-            cwd="/",
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
+        done = run(base, words[number])
         said = " ".join(done.stderr.split())[-300:]
         wrong = f"ended with {done.returncode}: {said}" if done.returncode else None
         log.note(kind, number, f"fap {words[number][0]}", wrong)
-    wrong = None if before == set(checkout.rglob("*")) else "something was written"
+    wrong = None if before == contents(base) else "something was written"
     log.note(kind, len(words), "checkout untouched", wrong)
+
+
+def lay_out(base: Path) -> set[Path]:
+    """Copy the kit to `base/kit`, which nobody may write to; returns what is in it."""
+    for part in PARTS:
+        source, target = REPOSITORY / part, base / "kit" / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    for path in [base / "kit", *contents(base)]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    return contents(base)
+
+
+def contents(base: Path) -> set[Path]:
+    """What is in the copy of the kit."""
+    return set((base / "kit").rglob("*"))
+
+
+def run(base: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
+    """A command of the copy in `base/kit`, with its home in `base/home`: from another working directory, with
+    umask 077, without HOME, with LC_ALL=C, and as a user who may not write to the copy."""
+    left_out = ("HOME", "PYTHONPATH", "LANG", "USER", "LOGNAME")
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
+    environment |= {"LC_ALL": "C", "PYTHONPATH": str(base / "kit"), "FAP_HOME": str(base / "home")}
+    powerless = POWERLESS if shutil.which(POWERLESS[0]) and os.geteuid() == 0 else []
+    code = "import os, sys; os.umask(0o077); from fap_lib.cli import main; sys.exit(main(sys.argv[1:]))"
+    return subprocess.run(
+        [*powerless, sys.executable, "-c", code, *words],
+        cwd="/",
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
 
 
 def _commands(base: Path) -> list[list[str]]:
