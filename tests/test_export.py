@@ -129,6 +129,17 @@ def test_the_check_compares_on_ones_own_images(folder, tmp_path, capsys, monkeyp
     assert main(command) == 1
 
 
+@pytest.mark.parametrize("name", [MODEL, *VARIANTS.values(), ABOUT])
+def test_a_damaged_export_is_not_compared(mini, folder, tmp_path, name):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(KitError, match=rf"{name} (has changed since .*; export it again|is not valid JSON)"):
+        compare(mini, tmp_path, pictures(1, 96))
+
+
 def test_what_cannot_be_exported_is_said(mini, tmp_path, monkeypatch):
     with pytest.raises(KitError, match="there is no exported model in"):
         compare(mini, tmp_path, pictures(1, 96))

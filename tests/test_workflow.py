@@ -25,8 +25,10 @@ from fap_lib.evaluation.baselines import PUBLISHED
 from fap_lib.grids import compare, grid, jobs, snakemake
 from fap_lib.grids.settings import presets, profile_of
 from fap_lib.model import FAPrompt
+from fap_lib.runs.evaluate import evaluate_prompts
 from fap_lib.runs.marks import mark
 from fap_lib.runs.notebook import LESSON, code_cells
+from fap_lib.runs.reproduce import reproduce
 from fap_lib.runs.steps import dataset_digest
 from fap_lib.training import losses
 
@@ -70,6 +72,19 @@ def test_a_dataset_that_is_not_prepared_is_named_with_the_command(tmp_path):
     path = write(tmp_path, datasets={"mini-a": ["kvasir"]})
     with pytest.raises(KitError, match=r"kvasir is not prepared .*: fap data prepare kvasir \(and --from"):
         snakemake.paper(path, 1, [], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_device_that_is_not_there_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(KitError, match="cuda was asked for"):
+        snakemake.paper(write(tmp_path, device="cuda"), 1, [], tmp_path / "run")
+    with pytest.raises(KitError, match="cuda was asked for"):
+        reproduce(tmp_path, "mini-a", ["mini-test"], "tiny", {}, tmp_path / "run", "cuda")
+    prompts = mini.prompts("paper")
+    with pytest.raises(KitError, match="cuda was asked for"):
+        evaluate_prompts(prompts, tmp_path, ["mini-test"], None, {}, tmp_path / "run", "cuda")
     assert not (tmp_path / "run").exists()
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from fap_lib.clip.backbone import device_name
 from fap_lib.core import arguments, paths
 from fap_lib.core.errors import KitError, nearest, shown
 from fap_lib.core.files import locked, write_text
@@ -47,8 +48,8 @@ def paper(path: Path, cores: int, options: list[str], folder: Path | None = None
         0, or 1 if a job failed.
 
     Raises:
-        KitError: a mistake in the grid, a dataset that is not prepared, no Snakemake, another run at work
-            in the same folder; all before anything runs.
+        KitError: a mistake in the grid, a dataset that is not prepared, no Snakemake, no such device here,
+            another run at work in the same folder; all before anything runs.
     """
     grid = grids.load_grid(path)
     check_prepared(grid)
@@ -57,6 +58,8 @@ def paper(path: Path, cores: int, options: list[str], folder: Path | None = None
     folder = arguments.new_folder(folder or paths.runs() / f"grid-{path.stem}")
     engine = snakemake()
     check_options(engine, options)
+    if not _ELSEWHERE & set(options):
+        device_name(grid.device)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with locked(folder / _LOCK, wait=False) as lock:

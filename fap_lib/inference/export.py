@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from fap_lib import __version__
 from fap_lib.clip.image_tower import ImageTower
 from fap_lib.core.errors import KitError
-from fap_lib.core.files import atomic, disk_errors, write_json
+from fap_lib.core.files import atomic, disk_errors, sha256
+from fap_lib.core.sealed import read_sealed, write_sealed
 from fap_lib.data.images import rgb
 from fap_lib.inference.detector import Detector
 from fap_lib.inference.pictures import Picture, decode, name_of
@@ -126,8 +127,10 @@ def export(detector: Detector, folder: Path, variants: tuple[str, ...] = ()) -> 
         made.save(temporary, external_data=False)
     for name in variants:
         smaller(folder / MODEL, folder / VARIANTS[name], name)
-    write_json(folder / ABOUT, describe(detector))
-    return [folder / name for name in (MODEL, PROGRAM, *(VARIANTS[each] for each in variants), ABOUT)]
+    files = [folder / name for name in (MODEL, PROGRAM, *(VARIANTS[each] for each in variants))]
+    digests = {path.name: sha256(path) for path in files}
+    write_sealed(folder / ABOUT, {**describe(detector), "sha256": digests})
+    return [*files, folder / ABOUT]
 
 
 def describe(detector: Detector) -> dict[str, Any]:
@@ -186,12 +189,16 @@ def compare(detector: Detector, folder: Path, images: Iterable[Picture]) -> list
     Seconds are processor seconds on one thread. The first row is the detector itself.
 
     Raises:
-        KitError: nothing exported there, no images, one that cannot be read.
+        KitError: nothing exported there, or not as it was written; no images, one that cannot be read.
     """
     need("onnxruntime")
     files = [folder / name for name in (MODEL, *VARIANTS.values()) if (folder / name).is_file()]
     if not files:
         raise KitError(f"there is no exported model in {folder}; make one with `fap export`.")
+    digests = read_sealed(folder / ABOUT, "description of an export", "export it again")["sha256"]
+    for path in files:
+        if sha256(path) != digests.get(path.name):
+            raise KitError(f"{path} has changed since it was exported, or is damaged; export it again.")
     size = detector.features.image_size
     runs: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
         "detector (PyTorch)": _own(detector)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fap_lib.clip.backbone import device_name
 from fap_lib.core import arguments, paths
 from fap_lib.core.config import load_profile
 from fap_lib.core.errors import KitError
@@ -54,6 +55,7 @@ def evaluate_prompts(
     """
     profile = profile or profile_of(prompts)
     check_fits(prompts, load_profile(profile, settings).features)
+    device_name(device)
     check_job(None, tests, data)
     if (source := learned_on(prompts)) in tests:
         raise KitError(f"the prompts of {prompts.name} were learned on {source}; take it out of the tests.")

@@ -6,6 +6,7 @@ Every step is a papermill run of the notebook that teaches it; everything goes i
 from pathlib import Path
 from typing import Any
 
+from fap_lib.clip.backbone import device_name
 from fap_lib.core import arguments, paths
 from fap_lib.core.config import load_profile
 from fap_lib.runs.evaluate import Result, evaluate_each, extract_each
@@ -35,6 +36,7 @@ def reproduce(
         KitError: a dataset cannot be found or prepared, a setting is wrong, or a step refused its input.
     """
     chosen = load_profile(profile, settings)  # a mistake in the settings ends here, before any work
+    device_name(device)
     check_job(train, tests, data)
     roots = {name: locate(name, data) for name in dict.fromkeys([train, *tests])}
     name = f"{train}-to-{'-'.join(tests)}-{profile}-{chosen.model.mode}-seed{chosen.training.seed}"
