@@ -1,5 +1,4 @@
-"""From what `benchmarks.tiling`, `.export` and `.start` measured to tables; `benchmarks.pages` puts them into
-pages."""
+"""From what `tiling`, `export`, `start` and `memory` measured to tables; `pages` puts them into pages."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,8 @@ from fap_lib.core.files import read_json
 from fap_lib.inference.tiles import OVERLAP
 
 FOLDER = Path(__file__).parent / "results"
-TILING, EXPORT, START = FOLDER / "tiling.json", FOLDER / "export.json", FOLDER / "start.json"
+TILING, EXPORT = FOLDER / "tiling.json", FOLDER / "export.json"
+START, MEMORY = FOLDER / "start.json", FOLDER / "memory.json"
 
 LAID = "small defects"
 GROWN = {"cable": "faults of cables", "screw": "bent screws"}
@@ -23,7 +23,8 @@ def tables() -> dict[str, str]:
         "tiling quality": (TILING, quality),
         "tiling cost": (TILING, costs),
         "export": (EXPORT, differences),
-        "start": (START, sentence),
+        "start": (START, start),
+        "memory": (MEMORY, memory),
     }
     return {
         name: table(read_json(path, "table of figures"))
@@ -85,12 +86,21 @@ def differences(found: dict[str, Any]) -> str:
     return f"{_table(['', 'MB', 'score', 'map', 'map, mean', 'seconds an image'], rows)}\n\n{note}"
 
 
-def sentence(found: dict[str, Any]) -> str:
+def start(found: dict[str, Any]) -> str:
     """How long `fap score` takes to start."""
     return (
         f"On the mini profile scoring begins {found['score']:.1f} processor seconds after the start; "
         f"{found['torch']:.1f} of them are PyTorch's own import (median of {found['turns']} starts on one "
         f"thread of {found['cpu']}, `python -m benchmarks.start`)."
+    )
+
+
+def memory(found: dict[str, Any]) -> str:
+    """How much a detector holds after more and more images."""
+    peaks = [f"{peak:,} MiB after {int(images):,}" for images, peak in found["peaks"].items()]
+    return (
+        f"Memory does not grow with the number of images: at most {', '.join(peaks)} images of "
+        f"{found['side']} px (`python -m benchmarks.memory`; the tiny CLIP, most of it is PyTorch itself)."
     )
 
 

@@ -2,7 +2,9 @@
 
     python -m benchmarks.memory --images 100000
 
-The tiny CLIP of random weights judges them, because the question is memory and not quality.
+The tiny CLIP of random weights judges them, because the question is memory and not quality. A hundred
+thousand take about five processor minutes. Writes `benchmarks/results/memory.json`; `benchmarks.pages` puts
+its line into `docs/detector.md`.
 """
 
 import argparse
@@ -14,9 +16,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from benchmarks import pages
+from benchmarks.detector_tables import MEMORY
 from fap_lib.checkpoints import save_prompts
 from fap_lib.clip.backbone import TINY, load_backbone
 from fap_lib.core.config import FeatureSettings, ModelSettings
+from fap_lib.core.files import write_json
 from fap_lib.inference.detector import Detector
 from fap_lib.model import FAPrompt
 from fap_lib.runs.record import peak_memory_mb
@@ -26,17 +31,22 @@ SIDE = 256
 
 
 def main() -> None:
+    """Measure, and write results and pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100_000)
     chosen = parser.parse_args()
     detector = _detector()
-    marks = [chosen.images // 100 * part for part in (1, 10, 50, 100)]
+    marks = [chosen.images // 100 * part for part in (5, 25, 50, 100)]
+    peaks: dict[int, int] = {}
     start = time.process_time()
     for result in detector.predict(_images(chosen.images)):
         assert result.map.shape == (SIDE, SIDE)
         if result.index + 1 in marks:
+            peaks[result.index + 1] = peak_memory_mb()
             seconds = time.process_time() - start
             print(f"{result.index + 1:8} images  {peak_memory_mb()} MiB at most  {seconds:.1f} s", flush=True)
+    write_json(MEMORY, {"side": SIDE, "peaks": peaks})
+    pages.write_pages()
 
 
 def _images(count: int) -> Iterator[np.ndarray]:

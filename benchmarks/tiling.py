@@ -78,7 +78,7 @@ def measure(scale: int, tile: int | None) -> dict[str, Any]:
         "tiles": tiles_of(detector, SIZE * scale, SIZE * scale),
         "images": len(images),
         "seconds": seconds / len(images),
-        **{name: 100 * float(np.mean(values)) for name, values in means.items()},
+        **{name: 100 * float(np.mean(values)) for name, values in means.items() if values},
     }
 
 

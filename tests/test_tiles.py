@@ -3,6 +3,7 @@
 import itertools
 import json
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks import detector_tables, tiling
+from benchmarks.detector_tables import GROWN, LAID
+from data_prep.mini.sets import SETS
 from fap_lib import Detector
 from fap_lib.checkpoints import save_prompts
 from fap_lib.cli import main
@@ -255,3 +259,25 @@ def test_the_command_scores_in_tiles(tmp_path, capsys):
     capsys.readouterr()
     assert main(["score", str(folder), "--overlap", "0.3"]) == 2
     assert "--overlap is of tiles; give --tile with it" in capsys.readouterr().err
+
+
+def test_the_benchmark_measures_whole_images_and_tiles_by_group(monkeypatch):
+    few = {"mini-test": replace(SETS["mini-test"], categories=("cable",))}
+    for name, value in {"SETS": few, "GOOD": 3, "EACH": 1, "EACH_STRUCTURAL": 2}.items():
+        monkeypatch.setattr(tiling, name, value)
+    kinds = [tiling.group(category, kind) for category, kind, _ in tiling.drawn(1)]
+    assert (kinds.count("good"), kinds.count(GROWN["cable"])) == (3, 4)
+    assert tiling.group("corrugated", "bent") == LAID  # no larger in a larger image
+    way = tiling.measure(1, 72)
+    assert (way["side"], way["tiles"], way["images"]) == (96, 4, len(kinds))
+    assert way["seconds"] > 0
+    assert 0 < way[LAID] <= 100
+    ways = [way | {"tile": None, "tiles": 0, GROWN["screw"]: 12.34}]
+    table = detector_tables.quality({"about": {"cpu": "C", "torch": "T"}, "ways": ways})
+    assert table.splitlines()[2].startswith("| 96 px | none | ")
+    assert " 12.3 |" in table
+
+
+def test_what_was_not_measured_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(detector_tables, "EXPORT", tmp_path / "export.json")
+    assert detector_tables.tables()["export"] == "Not yet measured: `python -m benchmarks.export`."
