@@ -5,6 +5,8 @@ import io
 import json
 import shutil
 import struct
+import subprocess
+import sys
 import tarfile
 import zipfile
 
@@ -330,6 +332,19 @@ def test_any_manifest(tmp_path_factory, content):
 def test_a_lab_image_is_refused_as_image_and_as_mask(tmp_path):
     Image.new("LAB", (8, 8)).save(tmp_path / "x.tif")
     assert "LAB-mode pixels" in refused(open_image, tmp_path / "x.tif")
+
+
+def test_libraries_add_no_warnings_to_a_refusal(tmp_path):
+    whole = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(whole, "TIFF")
+    (tmp_path / "x.tif").write_bytes(whole.getvalue()[:-60])  # its table of tags is at the end
+    commands = [["score", str(tmp_path / "x.tif")], ["checkpoint", str(tmp_path / "x.pth")]]
+    torch.save({"prompt_learner": {}}, tmp_path / "x.pth", pickle_protocol=4)
+    code = "import sys; from fap_lib.cli import main; sys.exit(main(sys.argv[1:]))"
+    for command in commands:
+        done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def zipped(*names: str) -> bytes:

@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import sys
+import warnings
 
 from fap_lib import __version__
 from fap_lib.cli import (
@@ -34,6 +35,9 @@ from fap_lib.runs import preparation
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. 0: done; 1: a comparison failed; 2: the input was wrong, said in one sentence."""
     chosen = argparse.Namespace()
+    # Libraries warn of what is odd about a damaged file before they give it up; the sentence says it all.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    warnings.filterwarnings("ignore", "Detected pickle protocol")
     try:
         make_parser().parse_args(arguments, chosen)
         code = chosen.run(chosen) or 0
