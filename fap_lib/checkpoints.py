@@ -80,11 +80,17 @@ def save_prompts(
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """What a checkpoint says about itself, without reading its tensors.
+    """What a checkpoint says about itself: the fields of a `Header`.
 
     Raises:
-        KitError: no such file, not a checkpoint, or one of another kit version.
+        KitError: no such file, not a checkpoint, damaged, one of another kit version, or settings that cannot
+            be.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of a checkpoint; see `read_header`."""
     if not path.is_file():
         raise KitError(
             f"there is no checkpoint at {path}; train prompts with notebook 4, or run `make demo`, "
@@ -105,10 +111,14 @@ def read_header(path: Path) -> dict[str, Any]:
             f"{__version__} reads format {FORMAT}{older if found[0] == 1 else ''}; use that kit version, or "
             "train again."
         )
+    state, _ = tensors.read_tensors(path, _REMEDY)
     try:
-        return Header(**header).model_dump()
-    except ValidationError as error:
+        known = Header(**header).model_dump()
+    except (ValidationError, TypeError) as error:
         raise KitError(f"{path} is damaged: its header cannot be read; {_REMEDY}.") from error
+    for name, kind in (("model", ModelSettings), ("features", FeatureSettings)):
+        known[name] = kind.parse(known[name]).model_dump()
+    return known, state
 
 
 def load_prompts(path: Path, backbone: Backbone) -> Checkpoint:
@@ -117,7 +127,7 @@ def load_prompts(path: Path, backbone: Backbone) -> Checkpoint:
     Raises:
         KitError: not a checkpoint, another backbone, or tensors of another shape.
     """
-    header = read_header(path)
+    header, state = _read(path)
     wanted = header["backbone"]
     if wanted["weights"] != backbone.weights_sha256:
         raise KitError(
@@ -126,7 +136,6 @@ def load_prompts(path: Path, backbone: Backbone) -> Checkpoint:
             f"{backbone.weights_sha256[:12]}; load the backbone it was trained on."
         )
     settings = ModelSettings.parse(header["model"])
-    state, _ = tensors.read_tensors(path, _REMEDY)
     model = FAPrompt(backbone.text_tower, settings, backbone.patch_width)
     fill(model, state, path)
     return Checkpoint(model, FeatureSettings.parse(header["features"]), header["about"])

@@ -23,6 +23,8 @@ from fap_lib.data.store import Store
 from fap_lib.grids.grid import Job
 from fap_lib.grids.jobs import is_done
 from fap_lib.grids.snakemake import unmark_damaged
+from fap_lib.inference.detector import Detector
+from fap_lib.official.inspection import describe
 from fap_lib.runs import record
 from fap_lib.runs.marks import mark
 
@@ -106,6 +108,52 @@ def test_a_checkpoint_without_digest_is_refused_and_can_be_rewritten(tmp_path):
     again, _ = read_tensors(tmp_path / "old.safetensors", "x")
     assert all(torch.equal(value, tensors[name]) for name, value in again.items())
     assert checkpoints.read_header(tmp_path / "old.safetensors") == checkpoints.read_header(shipped)
+
+
+ABOUT = [
+    {"model": {}, "features": {"image_size": "x"}},
+    {"model": {"n_prompts": 0}},
+    {"model": {"abnormal_tokens": []}},
+    {"features": {"backbone": 7}},
+    {"features": {"vv_blocks": -1}},
+]
+
+
+@pytest.mark.parametrize("changes", ABOUT)
+def test_a_checkpoint_whose_settings_cannot_be(tmp_path, changes):
+    tensors, header = read_tensors(mini.prompts("paper"), "x")
+    told = {**json.loads(header["faprompt"]), **changes}
+    write_tensors(tmp_path / "x.safetensors", tensors, {"faprompt": json.dumps(told)})
+    with pytest.raises(KitError, match=r"wrong (model|feature) setting"):
+        describe(tmp_path / "x.safetensors")
+
+
+def test_a_flipped_byte_in_a_checkpoints_header_is_noticed_before_it_is_believed(tmp_path):
+    """As where an entry's name changes, and its default would stand in for it."""
+    path = tmp_path / "x.safetensors"
+    content = mini.prompts("paper").read_bytes()
+    assert content.count(b"n_prompts") == 1
+    path.write_bytes(content.replace(b"n_prompts", b"n_prompt_"))
+    with pytest.raises(KitError, match="its content is not what its digest says"):
+        checkpoints.read_header(path)
+
+
+def test_what_a_checkpoint_says_moves_no_terminal(tmp_path):
+    tensors, header = read_tensors(mini.prompts("paper"), "x")
+    about = {"a\nb": "\x1b]0;x\x07", "c": "x" * 9999}
+    told = {**json.loads(header["faprompt"]), "kit": "\x1b[2J", "about": about}
+    write_tensors(tmp_path / "x.safetensors", tensors, {"faprompt": json.dumps(told)})
+    said = describe(tmp_path / "x.safetensors")
+    assert all(text.isprintable() and len(text) < 900 for text in said.values())
+
+
+@pytest.mark.parametrize("threshold", ["x", 3, {"score": {}}, {"score": {"threshold": "0.5"}, "map": None}])
+def test_a_detector_whose_threshold_is_nonsense(tmp_path, threshold):
+    tensors, header = read_tensors(mini.prompts("paper"), "x")
+    told = {**json.loads(header["faprompt"]), "about": {"threshold": threshold}}
+    write_tensors(tmp_path / "x.safetensors", tensors, {"faprompt": json.dumps(told)})
+    with pytest.raises(KitError, match="is not a detector's file, or is damaged"):
+        Detector.load(tmp_path / "x.safetensors", device="cpu")
 
 
 HEADERS = ["", "[]", "3", "null", "{}", '{"format": 2}', '{"format": [], "kit": {}}', "[" * 9999, "{" * 99]

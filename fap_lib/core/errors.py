@@ -25,3 +25,9 @@ def shown(value: Any) -> str:
     """A foreign value for a message: as Python writes it, on one line, at most `SHOWN` characters."""
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 4]} ..."
+
+
+def plain(value: Any) -> str:
+    """A foreign value to be printed: as it is if it is short and holds no control character, else `shown`."""
+    text = str(value)
+    return text if text.isprintable() and len(text) <= SHOWN else shown(value)

@@ -1,6 +1,7 @@
 """A detector: prompts and their CLIP as one object that takes images and gives scores and maps."""
 
 import hashlib
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Self, overload
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import TypeAdapter
 
 from fap_lib.checkpoints import Checkpoint, read_header, save_prompts
 from fap_lib.clip import mini
@@ -19,6 +21,7 @@ from fap_lib.clip.state_file import is_safetensors
 from fap_lib.core import arguments
 from fap_lib.core.config import FeatureSettings, Precision, load_profile, profile_of
 from fap_lib.core.errors import KitError
+from fap_lib.core.untrusted import door
 from fap_lib.data.encoding import BATCH, encode
 from fap_lib.data.images import as_rgb, rgb
 from fap_lib.evaluation.calibration import Calibration, calibrate
@@ -56,8 +59,13 @@ class Threshold(NamedTuple):
 
     @classmethod
     def parse(cls, plain: dict[str, Any]) -> Self:
-        """From what `plain` made."""
-        return cls(*(Calibration(**plain[name]) for name in cls._fields))
+        """From what `plain` made.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is nothing of the kind.
+        """
+        known = TypeAdapter(Calibration)
+        return cls(*(known.validate_json(json.dumps(plain[name]), strict=True) for name in cls._fields))
 
 
 class _Seen(NamedTuple):
@@ -181,10 +189,12 @@ class Detector:
         backbone, checkpoint, sigma = _open(path, weights, profile)
         backbone.to(device, dtype or checkpoint.features.precision)
         about = checkpoint.about
-        saved = Tiling(**about[TILED]) if about.get(TILED) else None
+        with door(path, "a detector's file"):
+            saved = Tiling(**about[TILED]) if about.get(TILED) else None
+            threshold = Threshold.parse(about[KEPT]) if about.get(KEPT) else None
         detector = cls(backbone, checkpoint, sigma, device, batch_size, saved if tile is None else wanted)
-        if about.get(KEPT) and detector.tiling == saved:
-            detector.threshold = Threshold.parse(about[KEPT])
+        if detector.tiling == saved:
+            detector.threshold = threshold
         return detector
 
     @overload

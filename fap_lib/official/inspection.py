@@ -6,7 +6,7 @@ from fap_lib.checkpoints import read_header, save_prompts
 from fap_lib.clip.backbone import load_backbone, widths
 from fap_lib.clip.state_file import is_safetensors
 from fap_lib.core.config import FeatureSettings, known_profiles, load_profile
-from fap_lib.core.errors import KitError
+from fap_lib.core.errors import KitError, plain
 from fap_lib.core.files import sha256
 from fap_lib.official.checkpoint import OFFICIAL_SHA256, TRAINED_ON, open_prompts, other_clip, read_official
 
@@ -53,15 +53,16 @@ def describe(path: Path) -> dict[str, str]:
     header = read_header(path)
     model, features, about = header["model"], header["features"], header["about"]
     return {
-        "kind": f"a checkpoint of the kit (format {header['format']}, kit {header['kit']})",
+        "kind": f"a checkpoint of the kit (format {header['format']}, kit {plain(header['kit'])})",
         **digest,
         "mode": model["mode"],
         "sizes": f"{model['n_prompts']} abnormality prompts of {model['normal_tokens']} + "
         f"{model['abnormal_tokens']} tokens; {model['deep_layers']} deep layers of {model['deep_tokens']} "
         f"tokens; " + (f"a prior of {model['n_patches']} patches" if model["prior"] else "no prior"),
-        "backbone": f"{header['backbone']['name']} at {features['image_size']} pixels, weights "
-        f"{header['backbone']['weights'][:12]}",
-        "learned on": ", ".join(f"{key} {value}" for key, value in about.items()) or "not said in the file",
+        "backbone": f"{plain(header['backbone']['name'])} at {features['image_size']} pixels, weights "
+        f"{plain(header['backbone']['weights'][:12])}",
+        "learned on": ", ".join(f"{plain(key)} {plain(value)}" for key, value in about.items())
+        or "not said in the file",
     }
 
 

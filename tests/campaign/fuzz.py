@@ -7,6 +7,7 @@ import shutil
 import struct
 import tarfile
 import time
+import warnings
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -288,7 +289,9 @@ def _batch(examples: st.SearchStrategy, read: Callable, chance: int, folder: Pat
         read(example, folder)
 
     try:
-        trial()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trial()
     except Exception as error:
         return tried, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return tried, None
