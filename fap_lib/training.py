@@ -24,7 +24,7 @@ from fap_lib.core.errors import KitError
 from fap_lib.core.files import disk_errors
 from fap_lib.core.paths import PROMPTS
 from fap_lib.core.progress import bar
-from fap_lib.core.tensors import read_tensors, write_tensors
+from fap_lib.core.tensors import put_back, read_tensors, state_of, write_tensors
 from fap_lib.dap import prior_loss
 from fap_lib.losses import image_cross_entropy, image_focal_loss, map_loss
 from fap_lib.maps import pixel_maps
@@ -222,11 +222,8 @@ def step(
 def _save_state(
     folder: Path, model: FAPrompt, optimiser: torch.optim.Adam, identity: str, step: int, seconds: float
 ) -> None:
-    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
-    for index, moments in optimiser.state_dict()["state"].items():
-        tensors |= {f"adam/{index}/{name}": value for name, value in moments.items()}
     header = {"identity": identity, "step": str(step), "seconds": str(seconds)}
-    write_tensors(folder / STATE, tensors, header)
+    write_tensors(folder / STATE, state_of(model, optimiser), header)
 
 
 def _resume(folder: Path, model: FAPrompt, optimiser: torch.optim.Adam, identity: str) -> tuple[int, float]:
@@ -242,14 +239,7 @@ def _resume(folder: Path, model: FAPrompt, optimiser: torch.optim.Adam, identity
             f"{folder} holds an interrupted training with other settings or data; finish it with its own "
             f"settings, choose another folder, or delete {path}."
         )
-    model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
-    adam: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("adam/"):
-            _, index, name = key.split("/")
-            adam.setdefault(int(index), {})[name] = value
-    state = optimiser.state_dict()
-    optimiser.load_state_dict({**state, "state": adam})
+    put_back(tensors, model, optimiser)
     step = int(header["step"])
     _cut_log(log, step)
     return step, float(header["seconds"])

@@ -25,8 +25,9 @@ from data_prep.mini.generator import CATEGORIES
 from fap_lib.clip import mini
 from fap_lib.clip.plain import CLIP
 from fap_lib.core.errors import KitError
-from fap_lib.core.files import atomic, write_text
+from fap_lib.core.files import write_text
 from fap_lib.core.progress import bar
+from fap_lib.core.tensors import put_back, read_tensors, state_of, write_tensors
 from pretraining.batches import Vocabulary, make_batch
 from pretraining.objective import losses
 from pretraining.pool import draw_pool
@@ -39,7 +40,7 @@ def train(folder: Path, recipe: Recipe, device: str = "cpu", save_every: int = 2
     `folder/log.jsonl` has a line every ten steps.
 
     Raises:
-        KitError: `folder` holds a run of another recipe.
+        KitError: `folder` holds a run of another recipe, or a damaged state.
     """
     _claim(folder, recipe)
     pool = draw_pool(folder / "pool", recipe)
@@ -50,8 +51,8 @@ def train(folder: Path, recipe: Recipe, device: str = "cpu", save_every: int = 2
     vocabulary = Vocabulary()
     clip = _new_clip(vocabulary, recipe).to(device)
     optimizer = _optimizer(clip, recipe)
-    state = folder / "state.pt"
-    start = _restore(state, clip, optimizer, device)
+    state = folder / "state.safetensors"
+    start = _restore(state, clip, optimizer)
     with _log(folder / "log.jsonl", start) as log:
         for step in bar(range(start, recipe.steps), "pre-training", recipe.steps, start):
             rate = _rate(step, recipe)
@@ -113,19 +114,18 @@ def _rate(step: int, recipe: Recipe) -> float:
     return recipe.learning_rate * rise * (1 + math.cos(math.pi * step / recipe.steps)) / 2
 
 
-def _restore(state: Path, clip: CLIP, optimizer: Optimizer, device: str) -> int:
+def _restore(state: Path, clip: CLIP, optimizer: Optimizer) -> int:
     """The step to go on with: 0 without a saved state."""
     if not state.exists():
         return 0
-    saved = torch.load(state, map_location=device, weights_only=True)
-    clip.load_state_dict(saved["clip"])
-    optimizer.load_state_dict(saved["optimizer"])
-    return int(saved["step"])
+    remedy = "this training cannot be continued: give another folder, or delete the file to start anew"
+    tensors, header = read_tensors(state, remedy)
+    put_back(tensors, clip, optimizer)
+    return int(header["step"])
 
 
 def _save(state: Path, clip: CLIP, optimizer: Optimizer, step: int) -> None:
-    with atomic(state) as temporary:
-        torch.save({"clip": clip.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, temporary)
+    write_tensors(state, state_of(clip, optimizer), {"step": str(step)})
 
 
 @contextmanager

@@ -10,7 +10,9 @@ from data_prep.mini import captions
 from data_prep.mini.canvas import COLOURS, SIZE
 from data_prep.mini.generator import CATEGORIES, KINDS, kinds_of, sample
 from data_prep.workers import spread
+from fap_lib.core.errors import KitError
 from fap_lib.core.files import atomic
+from fap_lib.core.untrusted import arrays
 from pretraining.recipes import UNSEEN_CATEGORIES, UNSEEN_KINDS, Recipe
 
 CHUNK = 1000
@@ -30,18 +32,28 @@ class Pool:
 
 
 def draw_pool(folder: Path, recipe: Recipe, workers: int = 2) -> Pool:
-    """The pool of generated images, from `folder` or drawn now, chunk by chunk."""
+    """The pool of generated images, from `folder` or drawn now, chunk by chunk; a damaged chunk is drawn
+    again."""
     folder.mkdir(parents=True, exist_ok=True)
     numbers = range(recipe.images // CHUNK)
     files = [_file(folder, number) for number in numbers]
-    wanted = [number for number in numbers if not files[number].exists()]
+    kept = {number: part for number in numbers if (part := _read(files[number])) is not None}
+    wanted = [number for number in numbers if number not in kept]
     if wanted:
         for _ in spread(partial(_chunk, folder, recipe), wanted, "drawing images", workers):
             pass
-    parts = [np.load(file) for file in files]
+    parts = [kept[number] if number in kept else arrays(files[number]) for number in numbers]
     return Pool(
         *(np.concatenate([part[key] for part in parts]) for key in ("pixels", "masks", "fores", "labels"))
     )
+
+
+def _read(file: Path) -> dict[str, np.ndarray] | None:
+    """A chunk; None if it is not there, or damaged."""
+    try:
+        return arrays(file) if file.exists() else None
+    except KitError:
+        return None
 
 
 def _file(folder: Path, number: int) -> Path:

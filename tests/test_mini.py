@@ -27,7 +27,7 @@ from fap_lib.data.features import FeatureCache, features
 from fap_lib.data.manifest import read_manifest
 from fap_lib.evaluation import baselines
 from fap_lib.evaluation.scoring import MEAN, score, score_with
-from pretraining import loop
+from pretraining import loop, pool
 from pretraining.batches import Vocabulary
 from pretraining.recipes import RECIPES, UNSEEN_CATEGORIES, UNSEEN_KINDS, Recipe
 
@@ -265,6 +265,27 @@ def test_pre_training_that_was_stopped_continues_bit_for_bit(tmp_path, monkeypat
 
     with pytest.raises(KitError, match="holds a run of another recipe"):
         loop.train(tmp_path / "halted", replace(SHORT, seed=1))
+
+    state = tmp_path / "halted" / "state.safetensors"
+    content = bytearray(state.read_bytes())
+    content[-9] ^= 1
+    state.write_bytes(content)
+    with pytest.raises(KitError, match=r"state.safetensors is damaged: .*cannot be continued"):
+        loop.train(tmp_path / "halted", SHORT)
+
+
+def test_a_damaged_chunk_of_pre_training_images_is_drawn_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "CHUNK", 6)
+    monkeypatch.setattr(pool, "spread", lambda work, jobs, *_: map(work, jobs))
+    recipe = replace(SHORT, images=18)
+    whole = pool.draw_pool(tmp_path, recipe)
+    content = bytearray((tmp_path / "chunk-001.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "chunk-001.npz").write_bytes(content)
+    (tmp_path / "chunk-002.npz").write_bytes(b"PK")
+    again = pool.draw_pool(tmp_path, recipe)
+    assert np.array_equal(again.pixels, whole.pixels)
+    assert np.array_equal(again.labels, whole.labels)
 
 
 # The shipped weights

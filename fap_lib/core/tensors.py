@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import atomic
@@ -66,6 +67,29 @@ def read_header(path: Path, remedy: str) -> dict[str, str]:
     """
     with _opened(path, remedy) as file:
         return dict(file.metadata() or {})
+
+
+def state_of(model: nn.Module, optimiser: Optimizer) -> dict[str, Tensor]:
+    """All that a training goes on with, for `write_tensors`; the optimiser's settings are left out."""
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    for index, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser/{index}/{name}": value for name, value in moments.items()}
+    return tensors
+
+
+def put_back(tensors: Mapping[str, Tensor], model: nn.Module, optimiser: Optimizer) -> None:
+    """Give model and optimiser the state that `state_of` took."""
+    learned: dict[str, Tensor] = {}
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        whose, name = key.split("/", 1)
+        if whose == "model":
+            learned[name] = value
+        else:
+            index, name = name.split("/")
+            moments.setdefault(int(index), {})[name] = value
+    model.load_state_dict(learned)
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
 
 
 def digest(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
