@@ -51,6 +51,14 @@ def test_names_of_people_and_places_are_names():
         assert arguments.name(value) == value
 
 
+def test_a_backbone_may_have_a_tag():
+    for value in ("mini", "ViT-L-14:laion2b_s32b_b82k"):
+        assert arguments.backbone(value) == value
+    for value in ("ViT-L-14:", ":openai", "ViT-L-14:a:b", "../ViT"):
+        with pytest.raises(KitError, match="the backbone"):
+            arguments.backbone(value)
+
+
 def test_a_long_value_is_cut_in_messages():
     assert shown("x" * 5000) == "'" + "x" * 195 + " ..."
     assert len(shown(list(range(9999)))) == SHOWN

@@ -430,3 +430,11 @@ def test_without_network_the_message_names_file_hash_and_place(monkeypatch, home
     message = str(caught.value)
     assert "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02" in message
     assert str(home / "models" / "ViT-L-14-336px.pt") in message
+    # Of others' weights: their page, or their address, whose folder need not be a hash.
+    with pytest.raises(
+        KitError, match=r"huggingface\.co/laion/CLIP-ViT-L-14-laion2B-s32B-b82K on another"
+    ) as hub:
+        load_backbone("ViT-L-14:laion2b_s32b_b82k")
+    assert str(home / "models" / "ViT-L-14--laion2b_s32b_b82k.safetensors") in str(hub.value)
+    with pytest.raises(KitError, match=r"fetch l14_fullcc2\.5b\.pt from https"):
+        load_backbone("ViT-L-14:metaclip_fullcc")

@@ -18,7 +18,7 @@ from benchmarks import detector_tables, tiling
 from benchmarks.detector_tables import GROWN, LAID
 from data_prep.mini.sets import SETS
 from fap_lib import Detector
-from fap_lib.checkpoints import save_prompts
+from fap_lib.checkpoints import load_prompts, save_prompts
 from fap_lib.cli import main
 from fap_lib.clip.backbone import TINY, Backbone
 from fap_lib.core import paths
@@ -217,6 +217,17 @@ def test_tiling_and_threshold_travel_together(prompts, tmp_path):
     Detector.load(saved, tile=0).save(tmp_path / "plain.safetensors")
     plain = Detector.load(tmp_path / "plain.safetensors")
     assert (plain.tiling, plain.threshold) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [{"tiling": 5}, {"tiling": {"size": 96, "overlap": "much"}}, {"tiling": {"side": 96}}, {"threshold": {}}],
+)
+def test_what_no_detector_saved_is_refused(about, backbone, prompts, tmp_path):
+    checkpoint = load_prompts(prompts, backbone)
+    save_prompts(tmp_path / "odd.safetensors", checkpoint.model, backbone, checkpoint.features, about)
+    with pytest.raises(KitError, match=r"tiling in .*odd\.safetensors cannot be read"):
+        Detector.load(tmp_path / "odd.safetensors")
 
 
 def test_an_export_says_that_tiles_are_outside_the_graph(prompts, tiled):
