@@ -221,12 +221,17 @@ def test_tiling_and_threshold_travel_together(prompts, tmp_path):
 
 @pytest.mark.parametrize(
     "about",
-    [{"tiling": 5}, {"tiling": {"size": 96, "overlap": "much"}}, {"tiling": {"side": 96}}, {"threshold": {}}],
+    [
+        {"tiling": 5},
+        {"tiling": {"size": 96, "overlap": "much"}},
+        {"tiling": {"side": 96}},
+        {"threshold": {"score": 1}},
+    ],
 )
 def test_what_no_detector_saved_is_refused(about, backbone, prompts, tmp_path):
     checkpoint = load_prompts(prompts, backbone)
     save_prompts(tmp_path / "odd.safetensors", checkpoint.model, backbone, checkpoint.features, about)
-    with pytest.raises(KitError, match=r"tiling in .*odd\.safetensors cannot be read"):
+    with pytest.raises(KitError, match=r"odd\.safetensors is not a detector's file, or is damaged"):
         Detector.load(tmp_path / "odd.safetensors")
 
 
