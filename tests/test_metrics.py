@@ -53,6 +53,15 @@ def scene(seed: int, count: int = 4, size: int = 64, spread: float = 1.0) -> tup
     return (1 / (1 + np.exp(-maps))).astype(np.float32), masks
 
 
+@given(st.floats(-1, 1, width=32), st.floats(2**-12, 1, width=32))
+def test_a_float32_exceeds_a_threshold_where_it_exceeds_the_official_float64(low, span):
+    low, high = np.float32(low), np.float32(low + span)
+    exact = np.arange(low, high, (high - low) / metrics.OFFICIAL_STEPS)
+    near = exact.astype(np.float32)
+    for scores in (near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(-np.inf))):
+        assert np.array_equal(scores > metrics.official_thresholds(low, high), scores > exact)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_ranking_metrics_equal_scikit_learns(seed):
     maps, masks = scene(seed)

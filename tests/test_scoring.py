@@ -103,7 +103,7 @@ def test_the_mean_is_over_categories_and_counts_all_images():
 
 
 def test_where_one_category_is_undefined_the_mean_is_and_says_for_which():
-    normal = [record("ring", 0), record("ring", 0)]
+    normal = [record(name, 0) for name in ("ring", "ring", "wire", "wire")]
     rows = evaluate(drawn([*TWO, *normal]), SHARP)
     assert value(rows, "nut", "image", "auroc") is not None
     means = [r for r in rows if r["category"] == MEAN]

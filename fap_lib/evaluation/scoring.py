@@ -156,7 +156,7 @@ def _means(rows: list[dict[str, Any]], images: int) -> list[dict[str, Any]]:
     means = []
     for group in groups.values():
         undefined = [row for row in group if row["value"] is None]
-        mean = {**group[0], "category": MEAN, "images": images, "reason": ""}
+        mean = {**group[0], "category": MEAN, "images": images}
         if undefined:
             first = undefined[0]
             mean |= {
