@@ -67,9 +67,10 @@ def page(log: Log) -> str:
         "Written by `python -m tests.campaign --page`, which makes a small world and then damages, kills and "
         "starves it by chance. [What cannot break it](robustness.md) says what each kind of fault meets. A "
         "case holds where damage is noticed in one sentence or has no effect, and where what was killed or "
-        "refused is done by the next run with the same bits.",
+        "refused is done by the next run with the same bits. A row that names a file counts flipped bits and "
+        "cut ends of it.",
         f"{datetime.date.today().isoformat()}, kit {__version__}, {machine}, seed {log.seed}: "
-        f"{log.seconds() / 60:.0f} minutes.",
+        f"{log.seconds() / 60:.0f} minutes at niceness {os.nice(0)} and a load of {os.getloadavg()[0]:.0f}.",
         log.table(),
     ]
     if skipped:

@@ -37,7 +37,10 @@ class Log:
         self.seed = seed
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        self.cases = [Case(**json.loads(line)) for line in lines if line.endswith("}")]
+        whole = [line for line in lines if line.endswith("}")]
+        if whole != lines:  # killed while it wrote
+            path.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+        self.cases = [Case(**json.loads(line)) for line in whole]
         self._since = time.monotonic()
 
     def chance(self, kind: str, number: int) -> random.Random:
