@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -65,11 +66,12 @@ def test_a_copy_that_cannot_be_read_is_kept(content):
 
 
 def test_the_kits_notebooks_are_copied_and_jupyterlab_opens_there(monkeypatch, capsys):
-    calls = []
-    monkeypatch.setattr(subprocess, "call", lambda command: calls.append(command) or 0)
+    server = MagicMock()
+    server.return_value.__enter__.return_value.wait.side_effect = [KeyboardInterrupt, 0]  # one is asked about
+    monkeypatch.setattr(subprocess, "Popen", server)
     assert main(["lab", "--", "--no-browser"]) == 0
     folder = paths.runs() / "lab"
-    assert calls[0][1:] == ["-m", "jupyterlab", str(folder), "--no-browser"]
+    assert server.call_args.args[0][1:] == ["-m", "jupyterlab", str(folder), "--no-browser"]
     assert {path.name for path in folder.glob("*.ipynb")} == {
         path.name for path in paths.NOTEBOOKS.glob("*.ipynb")
     }

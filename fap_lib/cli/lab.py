@@ -35,4 +35,11 @@ def _lab(chosen: argparse.Namespace) -> int:
             f"The kit has newer versions, put beside yours: {', '.join(path.name for path in copies.newer)}."
         )
     sys.stdout.flush()
-    return subprocess.call([sys.executable, "-m", "jupyterlab", str(copies.folder), *chosen.options])
+    with subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", str(copies.folder), *chosen.options]
+    ) as server:
+        while True:
+            try:
+                return server.wait()
+            except KeyboardInterrupt:  # JupyterLab got it as well, and asks whether to end
+                continue
