@@ -285,3 +285,30 @@ def test_names_and_words_are_plain(path: Path):
     assert not re.search(
         r"\bheadless|fget", prose(notebook) + "".join(cell.source for cell in code(notebook))
     )
+
+
+@EACH
+def test_it_has_a_claim_a_signature_result_and_a_control(path: Path):
+    cells = read(path).cells
+    assert len(re.findall(r"^\*\*(?:Question|Claim)\.\*\* \S", cells[0].source, re.MULTILINE)) == 2
+    for title in ("## Signature result: ", "## A control that must fail: ", "## Remember\n"):
+        (place,) = (i for i, cell in enumerate(cells) if f"\n{title}" in f"\n{cell.source}")
+        assert cells[place].cell_type == "markdown"
+        if title != "## Remember\n":  # a result is computed, and just below
+            assert cells[place + 1].cell_type == "code"
+            assert any(cell.get("outputs") for cell in cells[place + 1 : place + 5])
+            assert place > len(cells) / 4
+
+
+def test_cable_is_near_chance_wherever_it_is_printed_and_the_lessons_say_why_figures_differ():
+    for name, others in (
+        ("00_start_here", "Notebooks 5 and 6"),
+        ("05_evaluate_dataset", "Notebooks 0 and 6"),
+        ("06_compare_results", ""),
+    ):
+        notebook = read(paths.NOTEBOOKS / f"{name}.ipynb")
+        outputs = [output for cell in code(notebook) for output in cell.outputs]
+        said = "\n".join(output.get("text") or output.data.get("text/plain", "") for output in outputs)
+        auroc = float(re.search(r"cable +(\d+\.\d+)", said)[1])
+        assert 40 < (auroc if auroc > 1 else 100 * auroc) < 60
+        assert others in prose(notebook)
