@@ -11,7 +11,6 @@ import torch
 
 from fap_lib.clip import mini
 from fap_lib.clip.backbone import RANDOM, TINY, widths
-from fap_lib.clip.published import weights_at_hand
 from fap_lib.core import arguments, paths
 from fap_lib.core.config import FeatureSettings
 from fap_lib.core.errors import KitError
@@ -86,6 +85,8 @@ def _weights(features: FeatureSettings) -> Finding:
         return Finding(
             what, "missing", f"not at {features.weights}", "give their path in the grid's settings"
         )
+    from fap_lib.clip.published import weights_at_hand  # open_clip, which is slow to import
+
     place = arguments.place(features.weights) if features.weights else weights_at_hand(features.backbone)
     if place is None:
         todo = f"`fap weights {features.backbone}` fetches them, or says what to put where"
