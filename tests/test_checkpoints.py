@@ -250,7 +250,7 @@ def test_official_prompts_of_another_clip_are_refused(golden, backbone, tmp_path
     [
         (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer"),
-        (b"", "is empty and not a file of weights"),
+        (b"", "is empty, not a file of weights"),
         (b"Quota exceeded", "is not a file of weights"),
     ],
 )

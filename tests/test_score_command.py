@@ -95,7 +95,7 @@ def test_a_labelled_folder_without_a_threshold(tmp_path, capsys):
         ),
         (["{images}/*.tif"], "no file fits the pattern"),
         (["{images}", "--profile", "min"], "unknown profile 'min'"),
-        (["{images}-no"], "images-no and no such file; give one that exists"),
+        (["{images}-no"], "images-no; give one that exists"),
         (["{images}", "--normal", "{images}-no"], "there is no folder"),
         (["{images}", "--run", "{images}/out"], "the results would go into"),
     ],

@@ -23,7 +23,7 @@ def read_state(path: Path) -> Any:
     if not path.is_file():
         raise KitError(f"there are no weights at {path}; check the path.")
     if found := impostor(path):
-        raise KitError(f"{path} is {found} and not a file of weights; fetch it again.")
+        raise KitError(f"{path} is {found}, not a file of weights; fetch it again.")
     if not (is_safetensors(path) or _head(path).startswith(_PICKLED)):
         raise KitError(f"{path} is not a file of weights; it was not written by torch or safetensors.")
     try:

@@ -169,7 +169,7 @@ def source(value: str | os.PathLike[str]) -> Path:
     """
     path = place(value)
     if not path.exists():
-        raise KitError(f"there is no folder {path} and no such file; give one that exists.")
+        raise KitError(f"there is no file or folder {path}; give one that exists.")
     return folder(path) if path.is_dir() else file(path)
 
 
@@ -209,7 +209,7 @@ def new_folder(value: str | os.PathLike[str]) -> Path:
     """
     path = place(value)
     if path.exists() and not path.is_dir():
-        raise KitError(f"{path} is a file and no folder; give another folder.")
+        raise KitError(f"{path} is a file, not a folder; give another folder.")
     _writable(path)
     return path
 
@@ -222,7 +222,7 @@ def new_file(value: str | os.PathLike[str]) -> Path:
     """
     path = place(value)
     if path.is_dir():
-        raise KitError(f"{path} is a folder and no file; give the path of a file in it.")
+        raise KitError(f"{path} is a folder, not a file; give the path of a file in it.")
     _writable(path.parent)
     return path
 
