@@ -156,7 +156,8 @@ class CLIP(nn.Module):
         mask = self.attn_mask[:length, :length].to(x.dtype)
         for block in self.transformer.resblocks:
             x = block(x, attn_mask=mask)
-        ends = self.ln_final(x)[torch.arange(len(tokens)), tokens.argmax(dim=-1)]  # (S, width)
+        rows = torch.arange(len(tokens), device=tokens.device)
+        ends = self.ln_final(x)[rows, tokens.argmax(dim=-1)]  # (S, width)
         return F.normalize(ends @ self.text_projection, dim=-1)
 
 
