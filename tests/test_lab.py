@@ -9,7 +9,7 @@ import pytest
 
 from fap_lib.cli import main
 from fap_lib.core import paths
-from fap_lib.lessons.copies import copy_notebooks
+from fap_lib.lessons.copies import RECORD, copy_notebooks
 
 
 @pytest.fixture
@@ -54,6 +54,19 @@ def test_an_edited_copy_is_never_overwritten(kit):
     write(folder / "00_one.new.ipynb", "my second answer")
     assert [path.name for path in copy_notebooks().kept] == ["00_one.ipynb", "00_one.new.ipynb"]
     assert text(folder / "00_one.new.ipynb") == "my second answer"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", '{"00_one.ipynb": 7}', "{"])
+def test_without_its_record_no_copy_is_overwritten(kit, content):
+    folder = copy_notebooks().folder
+    write(folder / "00_one.ipynb", "my answer")
+    (folder / RECORD).write_text(content)
+    assert [path.name for path in copy_notebooks().kept] == ["00_one.ipynb"]
+    for path in kit.glob("*.ipynb"):
+        write(path, "second version")
+    copy_notebooks()
+    assert text(folder / "00_one.ipynb") == "my answer"
+    assert text(folder / "01_two.ipynb") == "second version", "it was as the kit's when the record was made"
 
 
 @pytest.mark.usefixtures("kit")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from fap_lib.core import paths
 from fap_lib.core.errors import KitError
-from fap_lib.core.files import atomic, read_json, write_json
+from fap_lib.core.files import atomic, read_json
+from fap_lib.core.sealed import read_sealed, write_sealed
 
 RECORD = ".copied.json"
 """For each copy a hash of its cells as they were copied, to tell whether someone edited it since."""
@@ -33,11 +34,14 @@ def copy_notebooks(folder: Path | None = None) -> Copies:
     version is put beside it as `NAME.new.ipynb`.
 
     Raises:
-        KitError: the record of copies is damaged, or the disk cannot take them.
+        KitError: the disk cannot take them.
     """
     folder = folder or paths.runs() / "lab"
     record = folder / RECORD
-    copied: dict[str, str] = read_json(record, "record of copied notebooks") if record.is_file() else {}
+    try:
+        copied = read_sealed(record, "record of copied notebooks", "delete it")
+    except KitError:  # none yet, or damaged: then whatever differs from the kit's is taken for edited
+        copied = {}
     done = Copies(folder)
     for source in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
         own, beside = folder / source.name, folder / f"{source.stem}.new.ipynb"
@@ -46,7 +50,7 @@ def copy_notebooks(folder: Path | None = None) -> Copies:
         done.kept.append(own)
         if copied.get(own.name) != _cells(source):
             (done.newer if _follows(beside, source, copied) else done.kept).append(beside)
-    write_json(record, copied)
+    write_sealed(record, copied)
     return done
 
 
