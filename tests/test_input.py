@@ -248,7 +248,7 @@ def test_a_manifest_is_written_whole(dataset):
         ),
         (["reproduce", "--data", ".", "--train", "elvp", "--test", "b"], "nearest known one is 'elpv'"),
         (["data", "show", "kvsir"], "nearest known one is 'kvasir'"),
-        (["data", "prepare", "elpv", "--from", "/nowhere"], "there is no folder /nowhere"),
+        (["data", "prepare", "elpv", "--from", "/nowhere"], "there is no file or folder /nowhere"),
         (["weights", "ViT-B-33"], "unknown backbone"),
     ],
 )
