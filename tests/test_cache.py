@@ -1,5 +1,6 @@
 """A cache is trusted only while its inputs and its bytes are unchanged."""
 
+import hashlib
 import inspect
 import os
 import shutil
@@ -113,6 +114,12 @@ def test_a_changed_image_or_mask_is_noticed(dataset, backbone, small, counted):
     mask = Image.new("L", (98, 98), 255)
     mask.save(dataset.root / record.mask)
     assert bool(features(dataset, "test", backbone, small).masks(np.array([1])).all())
+
+
+def test_an_images_seed_is_of_its_own_path(dataset, backbone, small):
+    cache = features(dataset, "test", backbone, small)
+    digests = [hashlib.sha256(cache.records[i].image.encode()).digest() for i in (5, 0)]
+    assert cache.seeds(np.array([5, 0])) == [int.from_bytes(digest[:8], "big") for digest in digests]
 
 
 @pytest.mark.parametrize(

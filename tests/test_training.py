@@ -1,10 +1,10 @@
 """Training: resumes bit for bit, refuses what it cannot learn from, logs every step."""
 
+import copy
 import json
 import multiprocessing
 import os
 import time
-from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from fap_lib.core.errors import KitError
 from fap_lib.data.features import features
 from fap_lib.data.manifest import read_manifest
 from fap_lib.model import FAPrompt
-from fap_lib.training import LOG, PROMPTS, STATE, batches, train
+from fap_lib.training import LOG, PROMPTS, STATE, batches, losses, make_optimiser, step, train
 
 SETTINGS = TrainSettings(epochs=3, batch_size=5, save_every=2, seed=7)
 
@@ -62,6 +62,28 @@ def test_the_loss_falls_and_the_log_is_complete(dataset, backbone, small, tmp_pa
     assert path == tmp_path / PROMPTS
     assert (tmp_path / "epoch_02.safetensors").exists()
     assert not (tmp_path / STATE).exists()
+
+
+def test_steps_are_those_of_adam_on_each_batchs_own_loss(dataset, backbone, small):
+    """Written out: gradients of this batch alone, the settings' learning rate and betas (`train.py:49`)."""
+    cache = features(dataset, "test", backbone, small)
+    settings = SETTINGS.model_copy(update={"learning_rate": 0.01})
+    model = fresh_model(backbone)
+    other = copy.deepcopy(model)
+    optimiser = make_optimiser(model, settings)
+    plain = torch.optim.Adam(other.parameters(), lr=0.01, betas=(0.5, 0.999))
+    for index in np.arange(12).reshape(3, 4):
+        step(model, optimiser, cache, index, settings)
+        static = other.static_text()
+        prediction = other(*cache.features(index), static, cache.seeds(index))
+        label = torch.tensor([cache.labels[i] for i in index])
+        total = losses(prediction, static, label, cache.masks(index), settings)["total"]
+        values = list(other.parameters())
+        for value, gradient in zip(values, torch.autograd.grad(total, values), strict=True):
+            value.grad = gradient
+        plain.step()
+    for value, expected in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(value, expected, atol=1e-6)
 
 
 def test_the_same_seed_gives_the_same_prompts(dataset, backbone, small, tmp_path):
@@ -153,7 +175,7 @@ def interrupted(cache, backbone, settings: TrainSettings, folder: Path, after: i
 def test_other_settings_or_data_do_not_continue_a_run(dataset, backbone, small, tmp_path):
     cache = features(dataset, "test", backbone, small)
     interrupted(cache, backbone, SETTINGS, tmp_path, after=4)
-    other_features = copy(cache)
+    other_features = copy.copy(cache)
     other_features.settings = small.model_copy(update={"class_norm": True})
     others = [
         (fresh_model(backbone), cache, SETTINGS.model_copy(update={"learning_rate": 2e-3})),
