@@ -27,7 +27,7 @@ from fap_lib.core.files import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 
-SECONDS = {"mini": 4.0, "paper": 15.0}
+SECONDS = {"mini": 2.0, "paper": 15.0}
 """How long a row may repeat its turns (it takes at least three)."""
 
 FLAT_IMAGES = {"mini": 40, "paper": 100}

@@ -134,21 +134,45 @@ def _count(counts: Tensor, bins: Tensor) -> None:
     counts.index_add_(0, bins, counts.new_ones(()).expand(len(bins)))
 
 
+class _Histogram:
+    """Counts of bins. Pixels wait until there are as many of them: a sum over all bins costs as much."""
+
+    def __init__(self, count: int):
+        self._counts = torch.zeros(count, dtype=torch.int64)
+        self._waiting: list[Tensor] = []
+
+    def add(self, bins: Tensor) -> None:
+        self._waiting.append(bins)
+        if sum(map(len, self._waiting)) >= len(self._counts):
+            self.counts()
+
+    def counts(self) -> Tensor:
+        """Pixels of each bin so far, int64 on the CPU."""
+        if self._waiting:
+            self._counts += torch.bincount(torch.cat(self._waiting), minlength=len(self._counts)).cpu()
+            self._waiting.clear()
+        return self._counts
+
+
 class _Coarse:
     """First pass: counts per coarse bin, and the range of the maps."""
 
     def __init__(self) -> None:
-        self.every = torch.zeros(_COARSE, dtype=torch.int64)
+        self._every = _Histogram(_COARSE)
         self.positive = torch.zeros(_COARSE, dtype=torch.int64)
         self.low, self.high = np.float32(np.inf), np.float32(-np.inf)
 
     def add(self, maps: Tensor, masks: Tensor) -> None:
         # One by one: what is between a map and its bins stays in the processor's cache.
         bins = torch.cat([coarse_bins(_keys(one)) for one in maps])
-        self.every += torch.bincount(bins, minlength=_COARSE).cpu()
+        self._every.add(bins)
         _count(self.positive, bins.index_select(0, _inside(masks)).cpu())
         low, high = maps.aminmax()
         self.low, self.high = min(self.low, np.float32(low.cpu())), max(self.high, np.float32(high.cpu()))
+
+    @property
+    def every(self) -> Tensor:
+        return self._every.counts()
 
 
 def coarse_bins(keys: Tensor) -> Tensor:
@@ -203,7 +227,7 @@ class _Fine:
         self.divisions, self.starts = divisions, starts
         self.single = (divisions == _FINEST).repeat_interleave(divisions).numpy()  # bins of one float each
         self.count = len(self.single)
-        self.every = torch.zeros(self.count, dtype=torch.int64)
+        self._every = _Histogram(self.count)
         self.positive = torch.zeros(self.count, dtype=torch.int64)
         self.overlap = torch.zeros(self.count, dtype=torch.float64)
 
@@ -229,7 +253,7 @@ class _Fine:
     def add(self, maps: Tensor, masks: Tensor) -> None:
         scores, inside = maps.flatten(), _inside(masks)
         bins = torch.cat([self._bins(_keys(one)) for one in maps])
-        self.every += torch.bincount(bins, minlength=self.count).cpu()
+        self._every.add(bins)
         near = self.near.to(bins.device).index_select(0, bins)
         # Of anomalous pixels, of which there are few:
         own_bins, own_scores, own_near = (values.index_select(0, inside) for values in (bins, scores, near))
@@ -245,6 +269,10 @@ class _Fine:
         every = torch.bucketize(scores.index_select(0, near.nonzero().squeeze(1)), thresholds).cpu()
         _count(self.exceeded, every)
         self.exceeded.index_add_(0, level, -torch.ones_like(level))
+
+    @property
+    def every(self) -> Tensor:
+        return self._every.counts()
 
     def metrics(self) -> list[Metric]:
         used = np.flatnonzero(self.every.numpy())[::-1]
