@@ -110,6 +110,17 @@ def test_a_file_that_does_not_fit_is_refused(saved, backbone, damage, message):
         checkpoints.load_prompts(saved, backbone)
 
 
+def test_tensors_too_few_and_too_many_are_told_apart(backbone):
+    model = FAPrompt(backbone.text_tower, ModelSettings(deep_layers=2), backbone.patch_width)
+    state = dict(model.state_dict())
+    with pytest.raises(KitError, match=r"x\.pth does not fit: extra is unknown"):
+        checkpoints.fill(model, {**state, "extra": torch.zeros(1)}, Path("x.pth"))
+    taken = state.pop("prompts.deep")
+    assert taken.numel()
+    with pytest.raises(KitError, match=r"x\.pth does not fit: prompts\.deep is missing"):
+        checkpoints.fill(model, state, Path("x.pth"))
+
+
 class Exploit:
     """Unpickling it would create a file."""
 
