@@ -1,4 +1,4 @@
-"""The campaign: `python -m tests.campaign`; docs/campaign.md says what the last one tried, and how long it took.
+"""The campaign: `python -m tests.campaign`; docs/campaign.md has the last one, and how long it took.
 
 A case holds where damage is noticed (one sentence) or without effect, and where what was killed or refused
 can be done again with the same bits. What was tried is written down case by case, so that an interrupted
