@@ -52,10 +52,17 @@ def about(results: dict[str, Any]) -> str:
         f"{facts['backbone']} ({facts['weights']} weights) at {facts['image_size']} px; {facts['cpu']}, "
         f"{facts['threads']} of {facts['cores']} cores; torch {facts['torch']}; float32 unless a row says "
         "otherwise. Medians of 3 to 30 turns (a single one where it takes minutes), all ways of a row in "
-        f"turns. The run took {facts['seconds'] / 60:.0f} minutes. Targets are judged by processor seconds, "
-        "which other programs on the machine hardly change. "
+        f"turns. The run took {facts['seconds'] / 60:.0f} minutes. "
     )
-    loads = [facts["load_before"], *(row["load"] for row in results.get("rows", []))]
+    rows = results.get("rows", [])
+    if all(map(counted, rows)):
+        text += "Targets are judged by processor seconds, which other programs on the machine hardly change. "
+    else:
+        text += (
+            "**It counted no processor seconds**: targets are judged by wall time, on a machine that others "
+            "used too, and a target met by little may be missed in the next run. "
+        )
+    loads = [facts["load_before"], *(row["load"] for row in rows if counted(row))]
     text += f"Load average: {facts['load_before']} before, at most {max(loads)} at the start of a row. "
     rates = ", ".join(f"{rate:.0f} in {name}" for name, rate in facts["gflops"].items())
     text += f"Matrix products ran at {rates} (GFLOP/s). "
@@ -78,7 +85,7 @@ def rows(results: dict[str, Any]) -> str:
             f"{first['way']}: {time_of(first)}" if first["way"] != "official order" else time_of(first),
             time_of(row),
             f"{row['ratio']:.1f}",
-            f"**{row['processor_ratio']:.1f}**{'*' if row['repeated'] else ''}",
+            f"**{row['processor_ratio']:.1f}**{'*' if row['repeated'] else ''}" if counted(row) else "",
             verdict(row),
             shares(first, row),
             pair(first, row, lambda r: f"{r['gflop']:,.3g}" if r["gflop"] else ""),
@@ -98,9 +105,9 @@ def summary(results: dict[str, Any]) -> str:
     for first, row in against_first(results["rows"]):
         name = f"{row['case']}: {row['way']}"
         if row["target"] is not None:
-            spent = [f"{each['processor']:.3g}" for each in (first, row)]
-            ratios = [f"**{row['processor_ratio']:.1f}**", f"{row['ratio']:.1f}"]
-            cells = [name, *spent, *ratios, verdict(row)]
+            spent = [f"{each['processor']:.3g}" if counted(each) else "" for each in (first, row)]
+            ratio = f"**{row['processor_ratio']:.1f}**" if counted(row) else ""
+            cells = [name, *spent, ratio, f"{row['ratio']:.1f}", verdict(row)]
             lines.append("| " + " | ".join(cells) + " |")
         if row["share_target"] is not None:
             lines.append(f"| {name}, share of the matrix-multiply ceiling | | | | | {shares(first, row)} |")
@@ -113,6 +120,11 @@ def against_first(rows: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict
     for row in rows:
         first.setdefault(row["case"], row)
     return [(first[row["case"]], row) for row in rows if row is not first[row["case"]]]
+
+
+def counted(row: dict[str, Any]) -> bool:
+    """Whether a row has processor seconds; earlier runs had none."""
+    return "processor" in row
 
 
 def share(row: dict[str, Any]) -> float:
@@ -136,7 +148,7 @@ def pair(first: dict[str, Any], row: dict[str, Any], text: Callable[[dict[str, A
 def verdict(row: dict[str, Any]) -> str:
     if row["target"] is None:
         return ""
-    if row["processor_ratio"] >= row["target"]:
+    if row["processor_ratio" if counted(row) else "ratio"] >= row["target"]:
         return f"≥ {row['target']:g}, met"
     return f"≥ {row['target']:g}, **missed**" + (f": {row['why']}" if row["why"] else "")
 
