@@ -1,6 +1,6 @@
 """How fast the kit is, against the official order of computation, both measured in one run.
 
-    make bench PROFILE=mini      three to five minutes on two cores
+    make bench PROFILE=mini      about five minutes on two cores
     make bench PROFILE=paper     ViT-L/14@336px at 518 pixels, random weights: about an hour
     make bench PROFILE=gpu       see benchmarks/gpu.py
 
