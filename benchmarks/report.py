@@ -99,13 +99,15 @@ def rows(results: dict[str, Any]) -> str:
 def summary(results: dict[str, Any]) -> str:
     """The rows that have a target."""
     lines = [
-        "| | official order, processor s | kit, processor s | ratio | wall ratio | target |",
+        "| | official order | kit | ratio of processor time | of wall time | target |",
         "|---|---|---|---|---|---|",
     ]
     for first, row in against_first(results["rows"]):
         name = f"{row['case']}: {row['way']}"
         if row["target"] is not None:
-            spent = [f"{each['processor']:.3g}" if counted(each) else "" for each in (first, row)]
+            spent = [
+                f"{each['processor']:.3g} s" if counted(each) else time_of(each) for each in (first, row)
+            ]
             ratio = f"**{row['processor_ratio']:.1f}**" if counted(row) else ""
             cells = [name, *spent, ratio, f"{row['ratio']:.1f}", verdict(row)]
             lines.append("| " + " | ".join(cells) + " |")
