@@ -46,16 +46,20 @@ def save_figure(figure: Figure, name: str, publish: str | None = None, dpi: int 
     plt.close(figure)
     if publish is None:
         return [pdf, png]
-    copy = PUBLISHED / f"{name}.{publish}"
-    picture = Image.open(drawn).convert("RGB")
+    return [pdf, png, save_small(Image.open(drawn).convert("RGB"), f"{name}.{publish}")]
+
+
+def save_small(picture: Image.Image, name: str) -> Path:
+    """Write an RGB picture for the repository's pages, small: as JPEG, or as PNG with 256 colours."""
+    copy = PUBLISHED / name
     with atomic(copy) as temporary:
-        if publish == "jpg":
+        if name.endswith(".jpg"):
             picture.save(temporary, format="jpeg", quality=85)
         else:
             # This choice of colours keeps those of few pixels, such as a small stain's.
             few = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=8)
             few.save(temporary, format="png", optimize=True)
-    return [pdf, png, copy]
+    return copy
 
 
 def needed(path: Path, command: str) -> Path:

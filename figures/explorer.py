@@ -13,7 +13,7 @@ from PIL import Image
 from fap_lib.core import paths
 from fap_lib.core.errors import KitError
 from fap_lib.core.files import atomic
-from figures import PUBLISHED, lab, run
+from figures import lab, run, save_small
 
 NOTEBOOK = "11_explorer.ipynb"
 PATIENCE = 300
@@ -35,13 +35,10 @@ def main(publish: bool = False) -> list[Path]:
     if lab.lacking():
         raise KitError(f"the explorer's picture needs a browser; not installed: {lab.lacking()}.")
     picture = photograph()
-    files = [paths.home() / "build" / "figures" / "explorer.png"]
-    if publish:
-        files.append(PUBLISHED / "explorer.png")
-    for file in files:
-        with atomic(file) as temporary:
-            picture.save(temporary, format="png", optimize=True)
-    return files
+    file = paths.home() / "build" / "figures" / "explorer.png"
+    with atomic(file) as temporary:
+        picture.save(temporary, format="png", optimize=True)
+    return [file, save_small(picture, file.name)] if publish else [file]
 
 
 if __name__ == "__main__":
