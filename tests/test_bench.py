@@ -10,10 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import gpu, pages, plain, report
+from benchmarks import gpu, pages, plain, report, scale
 from benchmarks.measure import Case, Way, counting, feasible, measure, peak, relative, reset_peak, trace
 from benchmarks.rows import Subject, cases, story
 from fap_lib.core import paths
+from fap_lib.core.config import load_profile
 from fap_lib.core.errors import KitError
 
 
@@ -107,6 +108,21 @@ def test_fused_and_explicit_attention_count_the_same_work():
     assert work[0][0] == work[1][0] == 2 * 2 * (2 * 4 * 10 * 10 * 16)
     assert work[1][1] == 2 * work[1][0]
     assert work[0][1] == 2.5 * work[0][0]  # the fused kernel computes the weights again
+
+
+def test_jobs_extract_shards_that_are_joined(dataset, monkeypatch):
+    """In this process, on a few images; the cache of the whole is gone afterwards."""
+    monkeypatch.setattr(scale, "spread", lambda work, jobs, *_: map(work, jobs))
+    monkeypatch.setattr(scale.benchmark, "generate", lambda *_: dataset)
+    paths.home().mkdir(parents=True)
+    before = torch.get_num_threads()
+    try:
+        found = scale.in_jobs(load_profile("tiny"), 80, 2)
+    finally:
+        torch.set_num_threads(before)
+    assert found["jobs"] == 2
+    assert found["images/s"] > 0
+    assert [path.name for path in paths.cache().iterdir()] == []
 
 
 def test_peak_memory_is_what_was_allocated():
