@@ -76,7 +76,7 @@ def make_parser() -> Parser:
         description="The FAPrompt kit: defects in images of things never seen before. "
         "Data, features and runs go to the repository, or below $FAP_HOME.",
         examples=(
-            "fap demo                      # two minutes: train, test and report on generated images",
+            "fap demo                      # a minute or two: train, test and report on generated images",
             "fap lab                       # the notebooks, as copies of your own",
             "fap score photos/             # scores and heat maps of your images",
             "fap score --help              # all about one command",
