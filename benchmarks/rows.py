@@ -351,7 +351,7 @@ def one_epoch(subject: Subject) -> Case:
 
 def cache(subject: Subject) -> Iterator[Case]:
     """Features on disk, against one float32 file an image as torch saves it, and against bare bytes."""
-    manifest = subject.dataset(subject.sizes.epoch_each)
+    manifest = subject.dataset(subject.sizes.dataset_each)
     made = features(manifest, "test", subject.backbone, subject.features)
     bits = np.packbits(made.masks(np.arange(len(made))).flatten(1).numpy(), axis=1)
     once = {"image": np.asarray(made.image), "patches": np.asarray(made.patches), "masks": bits}
