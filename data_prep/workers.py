@@ -2,10 +2,13 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
 from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import TypeVar
@@ -38,12 +41,13 @@ def spread(
     work: Callable[[Job], Result], jobs: Sequence[Job], title: str, processes: int, chunk: int = 1
 ) -> Iterator[Result]:
     """`work` of every job in `processes` processes, `chunk` jobs at a time; see `each`."""
+    named = _by_name(work)
     # Not forked: a process that has used torch cannot be copied safely.
     pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_die_with_parent)
     try:
         # The processes start here, and inherit this: Ctrl-C is for this one alone.
         with main_hidden(), _without_interrupts():
-            results = pool.map(work, jobs, chunksize=chunk)
+            results = pool.map(named, jobs, chunksize=chunk)
         yield from bar(results, title, len(jobs))
     except BrokenProcessPool as error:
         raise KitError(
@@ -51,6 +55,17 @@ def spread(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _by_name(work: Callable[[Job], Result]) -> Callable[[Job], Result]:
+    """`work` as other processes find it: a function of the module that runs (`python -m`) by its own name."""
+    if isinstance(work, partial):
+        return partial(_by_name(work.func), *work.args, **work.keywords)
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if getattr(work, "__module__", None) != "__main__" or spec is None:
+        return work
+    found: Callable[[Job], Result] = getattr(import_module(spec.name), work.__name__)
+    return found
 
 
 def _die_with_parent() -> None:

@@ -34,3 +34,23 @@ def test_a_script_without_a_guard_starts_workers_and_runs_once(tmp_path):
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
     assert done.stderr == ""
     assert done.stdout.split() == ["started", str(sum(int(n**0.5) for n in range(400)))]
+
+
+def test_a_module_that_runs_sends_its_own_functions(tmp_path):
+    """`python -m`: in the processes the module has its own name and is not the script."""
+    (tmp_path / "squares.py").write_text(
+        "from functools import partial\n"
+        "from data_prep.workers import spread\n"
+        "def power(exponent, value):\n"
+        "    return value**exponent\n"
+        "if __name__ == '__main__':\n"
+        "    print(list(spread(partial(power, 2), [1, 2, 3], 'squares', 2)))\n"
+    )
+    search = os.pathsep.join([str(tmp_path), str(paths.REPOSITORY)])
+    done = subprocess.run(
+        [sys.executable, "-m", "squares"],
+        env={**os.environ, "PYTHONPATH": search},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "[1, 4, 9]\n", done.stderr
