@@ -14,7 +14,7 @@ WORKDIR /kit
 COPY . .
 RUN make setup TORCH_BACKEND=${TORCH_BACKEND}
 
-# Data, features and runs go to /work: mount a folder there to keep them.
-ENV FAP_HOME=/work TORCH_BACKEND=${TORCH_BACKEND} PATH=/kit/.venv/bin:${PATH}
-VOLUME /work
+# Data, features and runs go to /results: mount a folder there to keep them.
+ENV FAP_HOME=/results TORCH_BACKEND=${TORCH_BACKEND} PATH=/kit/.venv/bin:${PATH}
+VOLUME /results
 CMD ["make", "demo"]
