@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -258,3 +259,27 @@ def test_the_command_says_one_sentence_and_exits_with_2(capsys, tmp_path, monkey
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+def test_what_an_entry_says_is_what_a_record_holds(tmp_path):
+    entries = [
+        {**ENTRY, "mask_path": "m.png"},
+        {**ENTRY, "anomaly": True, "specie_name": ""},
+        {**ENTRY, "anomaly": None},
+    ]
+    made = read_manifest(manifest(tmp_path, {"test": {"c": entries}}))
+    said = [(None, 0, "good"), (None, 1, "defect"), (None, None, "good")]
+    assert [(record.mask, record.label, record.defect) for record in made.records("test")] == said
+    write_manifest(replace(made, name="another"), {})
+    again = read_manifest(tmp_path)
+    assert again.name == "another"
+    assert again.splits["test"] == made.splits["test"]
+    (tmp_path / "meta.json").write_text((tmp_path / "meta.json").read_text().replace("a.png", "b.png"))
+    with pytest.raises(KitError, match="has changed since the dataset was prepared"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{"anomaly": 2}, {"img_path": "../a.png"}, {"mask_path": "/m.png"}])
+def test_an_entry_out_of_range_is_refused(tmp_path, wrong):
+    with pytest.raises(KitError, match=rf"'{next(iter(wrong))}' must be"):
+        read_manifest(manifest(tmp_path, {"test": {"c": [{**ENTRY, **wrong}]}}))
