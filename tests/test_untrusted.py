@@ -16,7 +16,7 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from toy import GOLDEN
+from toy import GOLDEN, official
 
 from data_prep.archives import unpack
 from fap_lib.core import untrusted
@@ -43,15 +43,6 @@ def refused(call, *arguments) -> str:
 
 
 # --- the authors' checkpoints ---
-
-
-def official() -> dict[str, torch.Tensor]:
-    state = {"ctx_pos": torch.zeros(1, 1, 5, 8), "ctx_neg": torch.zeros(1, 10, 2, 8)}
-    state |= {f"compound_prompts_text.{layer}": torch.zeros(4, 8) for layer in range(3)}
-    for layer, shape in ((1, (2, 80)), (2, (160, 2))):
-        state[f"patch_meta_net.linear{layer}.weight"] = torch.zeros(shape)
-        state[f"patch_meta_net.linear{layer}.bias"] = torch.zeros(shape[0])
-    return state
 
 
 STATES = {

@@ -1,4 +1,4 @@
-"""What tests share: the place of the golden numbers, and a toy dataset.
+"""What tests share: the place of the golden numbers, a toy checkpoint, and a toy dataset.
 
 The dataset is plain textures, some with a spot or a scratch, with exact masks, drawn in a moment.
 """
@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import torch
 from PIL import Image
 
 from data_prep.mini import benchmark, sets
@@ -19,6 +20,16 @@ GOLDEN = Path(__file__).parent / "golden" / "tiny.npz"
 SIZE = 98
 CATEGORIES = {"toy-aux": ("stripes", "grain"), "toy-test": ("dots", "waves")}
 """Categories of the dataset to train on and of the one to test on; none is in both."""
+
+
+def official() -> dict[str, torch.Tensor]:
+    """A state dict in the layout of the authors' checkpoints, of toy size."""
+    state = {"ctx_pos": torch.zeros(1, 1, 5, 8), "ctx_neg": torch.zeros(1, 10, 2, 8)}
+    state |= {f"compound_prompts_text.{layer}": torch.zeros(4, 8) for layer in range(3)}
+    for layer, shape in ((1, (2, 80)), (2, (160, 2))):
+        state[f"patch_meta_net.linear{layer}.weight"] = torch.zeros(shape)
+        state[f"patch_meta_net.linear{layer}.bias"] = torch.zeros(shape[0])
+    return state
 
 
 def write(folder: Path, name: str, each: int = 12, seed: int = 0) -> Manifest:

@@ -262,10 +262,10 @@ class _Fine:
         self.regions += regions
         _count(self.positive, own_bins)
         self.overlap.index_add_(0, own_bins, weights)
-        level = torch.bucketize(own_scores, self.thresholds.to(maps.device)).cpu()[own_near]
+        thresholds = self.thresholds.to(maps.device)
+        level = torch.bucketize(own_scores, thresholds).cpu()[own_near]
         self.exceeded_overlap.index_add_(0, level, weights[own_near])
         # Of normal ones near a threshold: of all, less the anomalous.
-        thresholds = self.thresholds.to(maps.device)
         every = torch.bucketize(scores.index_select(0, near.nonzero().squeeze(1)), thresholds).cpu()
         _count(self.exceeded, every)
         self.exceeded.index_add_(0, level, -torch.ones_like(level))

@@ -25,6 +25,7 @@ from fap_lib.data.manifest import read_manifest
 from fap_lib.official.inspection import describe
 from tests.campaign.log import Log
 from tests.campaign.world import SETTINGS, World
+from tests.toy import official
 
 BATCH = 200
 """Examples between two looks at the clock."""
@@ -111,16 +112,6 @@ def read_any_manifest(files: dict[str, bytes], folder: Path) -> None:
 
 
 # --- checkpoints ---
-
-
-def official() -> dict[str, torch.Tensor]:
-    """A state dict in the authors' layout, of toy size."""
-    state = {"ctx_pos": torch.zeros(1, 1, 5, 8), "ctx_neg": torch.zeros(1, 10, 2, 8)}
-    state |= {f"compound_prompts_text.{layer}": torch.zeros(4, 8) for layer in range(3)}
-    for layer, shape in ((1, (2, 80)), (2, (160, 2))):
-        state[f"patch_meta_net.linear{layer}.weight"] = torch.zeros(shape)
-        state[f"patch_meta_net.linear{layer}.bias"] = torch.zeros(shape[0])
-    return state
 
 
 def saved(content: object, **options: bool) -> bytes:
